@@ -63,7 +63,7 @@ class StoreFailed(StoreError):
 
 
 class MultiFailed(StoreError):
-    """A multi was refused as a whole; `index` is the first operation at fault, `error` its reason."""
+    """A multi was refused as a whole; `index`: the first operation at fault, `error`: why."""
 
     def __init__(self, index: int, error: StoreError) -> None:
         super().__init__(error.path, f"operation {index}: {type(error).__name__} {error.detail}")
@@ -164,7 +164,7 @@ class Store(Protocol):
         """Hear the session's events from now on."""
 
     async def start(self) -> None:
-        """Open the session. Raises StoreFailed or ConnectionLoss with a sentence for the operator."""
+        """Open the session. Raises StoreFailed or ConnectionLoss with a sentence for people."""
 
     async def close(self) -> None:
         """End the session: its ephemerals go at once. Closing twice is fine."""
