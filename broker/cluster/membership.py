@@ -1,0 +1,137 @@
+"""This broker in the cluster: the paths every broker makes sure of, the cluster id, registration.
+
+The registration is an ephemeral node made by a multi of create (empty) and set, as Apache Kafka
+does it: the set's stat carries the creation's transaction id, which is the broker epoch (KIP-380).
+"""
+
+import logging
+import uuid
+from collections.abc import Callable
+
+from broker.clock import Clock
+from broker.cluster import layout
+from broker.cluster.layout import Endpoint, Registration
+from broker.cluster.store import (
+    ConnectionLoss,
+    Create,
+    MultiFailed,
+    NodeExists,
+    NoNode,
+    SetData,
+    Stat,
+    Store,
+    StoreFailed,
+    ensure_path,
+)
+
+log = logging.getLogger("odradek.membership")
+
+TRIES = 10
+
+
+def random_uuid() -> bytes:
+    """A topic or cluster id as Kafka draws them: random, not starting with a dash when printed."""
+    while True:
+        value = uuid.uuid4().bytes
+        if not layout.encode_uuid(value).startswith("-"):
+            return value
+
+
+class Membership:
+    """Registers broker `broker_id`; `epoch` is its broker epoch, -1 while not registered."""
+
+    def __init__(
+        self,
+        store: Store,
+        broker_id: int,
+        clock: Clock,
+        *,
+        rack: str | None = None,
+        new_uuid: Callable[[], bytes] = random_uuid,
+    ) -> None:
+        self.broker_id = broker_id
+        self.cluster_id = ""
+        self.epoch = -1
+        self.endpoints: tuple[Endpoint, ...] = ()
+        self._store = store
+        self._clock = clock
+        self._rack = rack
+        self._new_uuid = new_uuid
+
+    async def prepare(self) -> str:
+        """Make sure of the common paths; returns the cluster id (drawn by the first broker)."""
+        for path in layout.PERSISTENT_PATHS:
+            await ensure_path(self._store, path)
+        await ensure_path(self._store, layout.CLUSTER_ID[: layout.CLUSTER_ID.rfind("/")])
+        try:
+            data, _ = await self._store.get(layout.CLUSTER_ID)
+        except NoNode:
+            fresh = layout.encode_cluster_id(layout.encode_uuid(self._new_uuid()))
+            try:
+                await self._store.create(layout.CLUSTER_ID, fresh)
+            except NodeExists:
+                pass  # another broker was faster: take its id
+            data, _ = await self._store.get(layout.CLUSTER_ID)
+        self.cluster_id = layout.decode_cluster_id(data)
+        return self.cluster_id
+
+    async def register(self, endpoints: tuple[Endpoint, ...] | None = None) -> int:
+        """Announce the broker with what it advertises (again after an expiry); the broker epoch.
+
+        Raises StoreFailed when a broker of that id is registered by somebody else.
+        """
+        if endpoints is not None:
+            self.endpoints = endpoints
+        path = layout.broker_path(self.broker_id)
+        data = layout.encode_registration(
+            Registration(self.endpoints, self._rack, self._clock.now_ms())
+        )
+        for _ in range(TRIES):
+            try:
+                results = await self._store.multi(
+                    [Create(path, None, ephemeral=True), SetData(path, data, 0)]
+                )
+            except (MultiFailed, ConnectionLoss) as error:
+                if isinstance(error, MultiFailed) and not isinstance(error.error, NodeExists):
+                    raise error.error from None
+                if await self._already_there(path, data):
+                    return self.epoch
+                continue
+            stat = results[1]
+            assert isinstance(stat, Stat)
+            self.epoch = stat.czxid
+            return self.epoch
+        raise StoreFailed(path, "the broker could not be registered")
+
+    async def _already_there(self, path: str, data: bytes) -> bool:
+        """After a lost reply or NodeExists: True when the registration is ours and current."""
+        try:
+            present, stat = await self._store.get(path)
+        except NoNode:
+            return False
+        if stat.owner == self._store.session_id:
+            if present == data:
+                self.epoch = stat.czxid
+                return True
+            await self._store.delete(path)
+            return False
+        raise StoreFailed(path, f"a broker with id {self.broker_id} is registered already")
+
+    async def address_in_use(self) -> str | None:
+        """A host:port of ours that another registered broker advertises, or None."""
+        mine = {(e.host, e.port) for e in self.endpoints}
+        for name in await self._store.children(layout.BROKER_IDS):
+            if name == str(self.broker_id) or not name.isdigit():
+                continue
+            (node,) = await self._store.get_many([layout.broker_path(int(name))])
+            if node is None:
+                continue
+            try:
+                other = layout.decode_registration(int(name), node[0])
+            except layout.BadContent as error:
+                log.warning("registration ignored: %s", error)
+                continue
+            for e in other.endpoints:
+                if (e.host, e.port) in mine:
+                    return f"{e.host}:{e.port}"
+        return None
