@@ -315,6 +315,7 @@ class _DecodeWriter(_Writer):
 class _EncodeWriter(_Writer):
     def build(self) -> Encoder[Any]:
         self.put(0, "def encode(value, out):")
+        self.put(1, "pass")  # a version may have no fields at all (ApiVersionsRequest 0)
         self.write_struct(1, self.cls, "value", "out")
         encode: Encoder[Any] = self.compile("encode")
         return encode

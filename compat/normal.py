@@ -1,0 +1,128 @@
+"""Answers as plain values (numbers, texts, lists, mappings), with what may differ taken out of them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from compat.read_batches import around_now, read_records
+from compat.rules import SET_AT_START, Rule, rule_for
+from protocol.compiler import specs_of
+from protocol.wire import ZERO_UUID, FieldSpec
+
+IGNORED = "<ignored>"
+_NONE_OF_THEM = (ZERO_UUID, "", None, 0, -1)
+
+
+class Aliases:
+    """Symbols for values that each side chooses for itself, given in order of appearance."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.host = host
+        self.port = port
+        self._symbols: dict[str, dict[Any, str]] = {}
+
+    def seed(self, space: str, value: Any, symbol: str) -> None:
+        """Fixes the symbol of a value that is known before the first answer."""
+        self._symbols.setdefault(space, {})[value] = symbol
+
+    def symbol(self, space: str, value: Any) -> Any:
+        """The symbol of a value; the ones that mean "none" stay what they are."""
+        if value in _NONE_OF_THEM:
+            return value.hex() if isinstance(value, bytes) else value
+        known = self._symbols.setdefault(space, {})
+        if value not in known:
+            count = sum(1 for s in known.values() if s.startswith(f"<{space} "))
+            known[value] = f"<{space} {count + 1}>"
+        return known[value]
+
+    def address(self, value: Any) -> Any:
+        if value == self.host:
+            return "<host>"
+        return "<port>" if value == self.port else value
+
+
+class _Walk:
+    """One pass over one answer."""
+
+    def __init__(
+        self, api: str, version: int, aliases: Aliases, texts: list[Any], errors: list[int]
+    ) -> None:
+        self.api = api
+        self.version = version
+        self.aliases = aliases
+        self.texts = texts
+        self.errors = errors
+
+    def struct(self, value: Any, path: str) -> dict[str, Any]:
+        out: dict[str, Any] = {}
+        for spec in specs_of(type(value)):
+            if spec.in_version(self.version):
+                below = f"{path}.{spec.name}" if path else spec.name
+                out[spec.name] = self.field(spec, getattr(value, spec.name), below)
+        if self.api == "DescribeConfigs" and path == "results.configs":
+            _hide_own(out)
+        return out
+
+    def field(self, spec: FieldSpec, value: Any, path: str) -> Any:
+        if spec.name == "error_code":
+            self.errors.append(value)
+        rule = rule_for(self.api, path)
+        if rule is not None and rule.how not in ("sort",):
+            return self.ruled(rule, value, path)
+        if value is None:
+            return None
+        if spec.kind == "array":
+            return self.array(spec, self.ordered(rule, value), path)
+        if spec.kind == "struct":
+            return self.struct(value, path)
+        if spec.kind == "records":
+            return read_records(bytes(value), 0, self.producer)
+        return bytes(value).hex() if isinstance(value, bytes | memoryview | bytearray) else value
+
+    def array(self, spec: FieldSpec, values: Sequence[Any], path: str) -> list[Any]:
+        element = spec.element
+        assert element is not None
+        if element.kind == "struct":
+            return [self.struct(value, path) for value in values]
+        return [self.field(element, value, path) for value in values]
+
+    def ordered(self, rule: Rule | None, values: Sequence[Any]) -> Sequence[Any]:
+        if rule is None or not values:
+            return values
+        names = [n for n in rule.argument if hasattr(values[0], n)]
+        return sorted(values, key=lambda v: [_sortable(getattr(v, n)) for n in names])
+
+    def ruled(self, rule: Rule, value: Any, path: str) -> Any:
+        if rule.how == "ignore":
+            return IGNORED
+        if rule.how == "sign":
+            return (value > 0) - (value < 0)
+        if rule.how == "alias":
+            return self.aliases.symbol(rule.argument[0], value)
+        if rule.how == "address":
+            return self.aliases.address(value)
+        if rule.how == "time":
+            return around_now(value)
+        assert rule.how == "text", rule
+        self.texts.append((path, value))
+        return "<text>" if value else value
+
+    def producer(self, value: int) -> Any:
+        return self.aliases.symbol("producer id", value)
+
+
+def _sortable(value: Any) -> tuple[bool, Any]:
+    return (value is not None, value)
+
+
+def _hide_own(config: dict[str, Any]) -> None:
+    if config["name"] in SET_AT_START:
+        for each in (config, *config.get("synonyms", ())):
+            if each["value"] is not None:
+                each["value"] = "<its own>"
+
+
+def normalise(
+    api: str, version: int, answer: Any, aliases: Aliases, texts: list[Any], errors: list[int]
+) -> Any:
+    """An answer in comparable form. `texts` collects sentences by path, `errors` all error codes."""
+    return _Walk(api, version, aliases, texts, errors).struct(answer, "")
