@@ -1,11 +1,12 @@
 """Kafka's wire protocol: bytes to values and back, nothing else.
 
-What lives here: the declarations of all messages (`messages`) and of the records in the coordinators'
-topics (`stored`), the compiler that makes codecs of them, headers, framing, error codes, record batches
-and compression. What it may import: the standard library's pure parts and the codec libraries; no
-socket, file, clock, thread or randomness.
+What lives here: the declarations of all messages (`messages`) and of the records in the
+coordinators' topics (`stored`), the compiler that makes codecs of them, headers, framing, error
+codes, record batches and compression. What it may import: the standard library's pure parts and
+the compression libraries; no socket, file, clock, thread or randomness.
 
-What it promises: whatever bytes come in, decoding returns a value or raises `protocol.errors.Malformed`
-(`CorruptRecord` for what is inside record batches), and allocates no more than a small multiple of the
-bytes that it was given. Nothing here is kept between calls but compiled functions.
+What it promises: whatever bytes come in, decoding returns a value or raises
+`protocol.errors.Malformed` (`CorruptRecord` for what is inside record batches), and allocates no
+more than a small multiple of the bytes that it was given. Nothing is kept between calls but
+compiled functions.
 """
