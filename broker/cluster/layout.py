@@ -26,6 +26,7 @@ REASSIGN_PARTITIONS = "/admin/reassign_partitions"
 PREFERRED_ELECTION = "/admin/preferred_replica_election"
 ISR_CHANGES = "/isr_change_notification"
 LOG_DIR_EVENTS = "/log_dir_event_notification"
+LOG_DIR_EVENT_PREFIX = "log_dir_event_"
 PRODUCER_ID_BLOCK = "/latest_producer_id_block"
 FEATURE = "/feature"
 
@@ -244,6 +245,19 @@ def decode_producer_block(data: bytes | None) -> tuple[int, int, int]:
         return int(value["broker"]), int(value["block_start"]), int(value["block_end"])
     except (KeyError, ValueError, TypeError) as error:
         raise BadContent(PRODUCER_ID_BLOCK, repr(error)) from error
+
+
+def encode_log_dir_event(broker_id: int) -> bytes:
+    """A log directory of this broker failed."""
+    return _dump({"version": 1, "broker": broker_id, "event": 1})
+
+
+def decode_log_dir_event(data: bytes | None) -> int:
+    """Id of the broker, -1 when the note cannot be read."""
+    try:
+        return int(_load(LOG_DIR_EVENTS, data)["broker"])
+    except (KeyError, ValueError, TypeError):
+        return -1
 
 
 # --- topics --------------------------------------------------------------------------------------

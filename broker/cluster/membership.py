@@ -117,6 +117,12 @@ class Membership:
             return False
         raise StoreFailed(path, f"a broker with id {self.broker_id} is registered already")
 
+    async def announce_dir_failure(self) -> None:
+        """Tell the controller that a log directory of this broker failed (KIP-112)."""
+        path = f"{layout.LOG_DIR_EVENTS}/{layout.LOG_DIR_EVENT_PREFIX}"
+        data = layout.encode_log_dir_event(self.broker_id)
+        await self._store.create(path, data, sequential=True)
+
     async def address_in_use(self) -> str | None:
         """A host:port of ours that another registered broker advertises, or None."""
         mine = {(e.host, e.port) for e in self.endpoints}

@@ -42,11 +42,16 @@ def _size(op: Op) -> int:
 class Fence:
     """Writes under controller epoch node version `version`."""
 
-    __slots__ = ("_store", "version")
+    __slots__ = ("_closed", "_store", "version")
 
     def __init__(self, store: Store, version: int) -> None:
         self._store = store
+        self._closed = False
         self.version = version
+
+    def close(self) -> None:
+        """The session is over: the store would still let us pass until somebody else has won."""
+        self._closed = True
 
     async def write(self, groups: Sequence[Group]) -> list[Outcome]:
         """Outcome of each group: its results, or why it was refused (then none of it was done).
@@ -107,6 +112,8 @@ class Fence:
             for index in batch:
                 ops += groups[index]
                 owner += [index] * len(groups[index])
+            if self._closed:
+                raise ControllerMoved
             try:
                 results = await self._store.multi(ops)
             except MultiFailed as failed:

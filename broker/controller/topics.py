@@ -133,9 +133,7 @@ def assign_replicas(
     `start_index` fixes the first broker (partition growth); -1 draws it. Raises Refused.
     """
     if partitions <= 0:
-        raise Refused(
-            ErrorCode.INVALID_PARTITIONS, "Number of partitions must be larger than 0."
-        )
+        raise Refused(ErrorCode.INVALID_PARTITIONS, "Number of partitions must be larger than 0.")
     if replication <= 0:
         raise Refused(
             ErrorCode.INVALID_REPLICATION_FACTOR, "Replication factor must be larger than 0."
@@ -212,9 +210,7 @@ def plan_topic(
     return TopicPlan(name, assignments, configs)
 
 
-def _check_collision(
-    name: str, existing: Collection[str], keys: Mapping[str, str] | None
-) -> None:
+def _check_collision(name: str, existing: Collection[str], keys: Mapping[str, str] | None) -> None:
     if keys is not None:
         other = keys.get(collision_key(name))
         found = [] if other is None else [other]

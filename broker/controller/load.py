@@ -1,0 +1,85 @@
+"""Reading the tree into a `State`: at take-over, and when a watch says that something changed.
+
+A node that cannot be read is logged and left out: one broken topic does not stop the others.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+
+from broker.cluster import layout
+from broker.cluster.layout import BadContent, TopicNode
+from broker.cluster.store import NoNode, SetData, Store, Watch
+from broker.controller.fence import Fence
+from broker.controller.state import Broker, Key, State
+
+log = logging.getLogger("odradek.controller")
+
+
+async def brokers(store: Store, ids: Iterable[int]) -> dict[int, Broker]:
+    """The registrations that can be read."""
+    wanted = sorted(ids)
+    nodes = await store.get_many([layout.broker_path(broker_id) for broker_id in wanted])
+    found: dict[int, Broker] = {}
+    for broker_id, node in zip(wanted, nodes, strict=True):
+        if node is None:
+            continue
+        try:
+            registration = layout.decode_registration(broker_id, node[0])
+        except BadContent as error:
+            log.error("broker %d cannot join: %s", broker_id, error)
+            continue
+        found[broker_id] = Broker(broker_id, node[1].czxid, registration)
+    return found
+
+
+def broker_ids(names: Iterable[str]) -> set[int]:
+    """Children of /brokers/ids as numbers."""
+    return {int(name) for name in names if name.isdigit()}
+
+
+async def topics(
+    store: Store,
+    fence: Fence,
+    state: State,
+    names: Sequence[str],
+    watch: Watch,
+    new_uuid: Callable[[], bytes],
+) -> list[str]:
+    """Read these topics into the state, arm their watches; returns those that were read.
+
+    A topic without an id (written before IBP 2.8) gets one, fenced. Raises ControllerMoved.
+    """
+    read: list[str] = []
+    for name in names:
+        try:
+            data, stat = await store.get(layout.topic_path(name), watch)
+            node = layout.decode_topic(name, data)
+        except NoNode:
+            continue
+        except BadContent as error:
+            log.error("topic left out: %s", error)
+            continue
+        if node.topic_id is None:
+            node = TopicNode(new_uuid(), node.assignments)
+            path = layout.topic_path(name)
+            await fence.one(SetData(path, layout.encode_topic(node), stat.version))
+        state.add_topic(name, node)
+        read.append(name)
+    await leaderships(
+        store, state, [(name, index) for name in read for index in state.topics[name].partitions]
+    )
+    return read
+
+
+async def leaderships(store: Store, state: State, keys: Sequence[Key]) -> None:
+    """Read the state nodes of these partitions; those without one stay as they are."""
+    nodes = await store.get_many([layout.state_path(*key) for key in keys])
+    for key, node in zip(keys, nodes, strict=True):
+        partition = state.partition(key)
+        if node is None or partition is None:
+            continue
+        try:
+            partition.state = layout.decode_state(*key, node[0])
+            partition.version = node[1].version
+        except BadContent as error:
+            log.error("partition left without a leader: %s", error)
