@@ -6,14 +6,12 @@ nodes, in the order in which Apache Kafka creates them one by one; several topic
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from broker.cluster import layout
 from broker.cluster.layout import Assignment, Leadership, TopicNode
 from broker.cluster.store import (
     BadVersion,
     Create,
-    Delete,
     NodeExists,
     NoNode,
     Op,
@@ -24,12 +22,14 @@ from broker.cluster.view import ZERO_UUID
 from broker.controller import decide
 from broker.controller.decide import Notices
 from broker.controller.fence import Group, Outcome
+from broker.controller.reign import Reign
 from broker.controller.state import State
 from broker.controller.topics import (
     BrokerSite,
     Created,
     Defaults,
     PartitionsWish,
+    Random,
     Refusal,
     Refused,
     TopicPlan,
@@ -39,9 +39,6 @@ from broker.controller.topics import (
 )
 from protocol.errors import ErrorCode
 
-if TYPE_CHECKING:
-    from broker.controller.run import Controller
-
 log = logging.getLogger("odradek.controller")
 
 PRODUCER_ID_BLOCK_SIZE = 1000
@@ -50,18 +47,14 @@ TRIES = 10
 
 
 class Admin:
-    """The controller's client-facing half; see the module's docstring."""
+    """The client-facing half of a reign; see the module's docstring."""
 
-    __slots__ = ("_controller",)
+    __slots__ = ("_random", "_reign", "_state")
 
-    def __init__(self, controller: "Controller") -> None:
-        self._controller = controller
-
-    @property
-    def _state(self) -> State:
-        state = self._controller.state
-        assert state is not None
-        return state
+    def __init__(self, reign: Reign, random: Random) -> None:
+        self._reign = reign
+        self._random = random
+        self._state: State = reign.state
 
     def _sites(self) -> list[BrokerSite]:
         return [BrokerSite(b.id, b.rack) for _, b in sorted(self._state.brokers.items())]
@@ -83,13 +76,13 @@ class Admin:
                     state.topics,
                     sites,
                     defaults,
-                    self._controller.random,
+                    self._random,
                     state.collision_keys,
                 )
             except Refused as refused:
                 answers.append(refused.refusal)
                 continue
-            topic_id = ZERO_UUID if validate_only else self._controller.new_uuid()
+            topic_id = ZERO_UUID if validate_only else self._reign.new_uuid()
             if not validate_only:
                 plans.append((len(answers), plan, topic_id))
             answers.append(Created(topic_id, len(plan.assignments), plan.replication))
@@ -108,7 +101,7 @@ class Admin:
             _creation(plan, topic_id, first)
             for (_, plan, topic_id), first in zip(plans, firsts, strict=True)
         ]
-        outcomes = await self._controller.fence.write(groups) if groups else []
+        outcomes = await self._reign.fence.write(groups) if groups else []
         notices = Notices()
         for i, (at, plan, topic_id) in enumerate(plans):
             outcome = await self._over_old_config(outcomes[i], groups[i], plan)
@@ -116,13 +109,13 @@ class Admin:
                 refusals.append((at, _refusal(outcome, plan.name)))
                 continue
             topic = state.add_topic(plan.name, TopicNode(topic_id, plan.assignments))
-            await self._controller.arm(plan.name)
+            await self._reign.arm(plan.name)
             for index, leadership in firsts[i].items():
                 partition = topic.partitions[index]
                 partition.state, partition.version = leadership, 0
                 notices.leads((plan.name, index), leadership.isr, new=True)
         if plans:
-            self._controller.send(notices)
+            self._reign.send(notices)
         return refusals
 
     def _first(self, plan: TopicPlan) -> dict[int, Leadership]:
@@ -141,7 +134,7 @@ class Admin:
             return outcome
         first = group[0]
         assert isinstance(first, Create)
-        (again,) = await self._controller.fence.write([[SetData(path, first.data), *group[1:]]])
+        (again,) = await self._reign.fence.write([[SetData(path, first.data), *group[1:]]])
         return again
 
     # --- growth ----------------------------------------------------------------------------------
@@ -174,17 +167,15 @@ class Admin:
                 ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"The topic '{wish.name}' does not exist."
             )
         present = topic.node().assignments
-        return plan_partitions(wish, present, self._sites(), self._controller.random)
+        return plan_partitions(wish, present, self._sites(), self._random)
 
     async def _write_growth(self, name: str, added: Mapping[int, Assignment]) -> None:
         state = self._state
         node = state.topics[name].node(added)
-        await self._controller.fence.one(
-            SetData(layout.topic_path(name), layout.encode_topic(node))
-        )
+        await self._reign.fence.one(SetData(layout.topic_path(name), layout.encode_topic(node)))
         state.add_topic(name, node)
         keys = [(name, index) for index in added]
-        await self._controller.carry_out(decide.new_partitions(state, keys))
+        await self._reign.carry_out(decide.new_partitions(state, keys))
 
     # --- deletion --------------------------------------------------------------------------------
 
@@ -195,7 +186,7 @@ class Admin:
         known = [name for name in names if name in state.topics]
         groups: list[Group] = [[Create(layout.deletion_path(name))] for name in known]
         outcomes = dict(
-            zip(known, await self._controller.fence.write(groups) if groups else [], strict=True)
+            zip(known, await self._reign.fence.write(groups) if groups else [], strict=True)
         )
         marked: list[str] = []
         for name in names:
@@ -207,22 +198,8 @@ class Admin:
             else:
                 answers.append(None)
                 marked.append(name)
-        await self._controller.begin_deletions(marked)
+        await self._reign.begin_deletions(marked)
         return answers
-
-    async def removal(self, name: str) -> Group:
-        """Everything of a topic, bottom up, the deletion mark last: a crash anywhere resumes."""
-        paths: list[str] = []
-        for index in sorted(self._state.topics[name].partitions):
-            paths += (layout.state_path(name, index), layout.partition_path(name, index))
-        paths += (
-            layout.partitions_path(name),
-            layout.topic_path(name),
-            layout.config_path("topics", name),
-            layout.deletion_path(name),
-        )
-        nodes = await self._controller.store.get_many(paths)
-        return [Delete(p) for p, node in zip(paths, nodes, strict=True) if node is not None]
 
     # --- producer ids ----------------------------------------------------------------------------
 
@@ -233,7 +210,7 @@ class Admin:
             raise Refused(ErrorCode.BROKER_ID_NOT_REGISTERED)
         if broker.epoch != broker_epoch:
             raise Refused(ErrorCode.STALE_BROKER_EPOCH)
-        store = self._controller.store
+        store = self._reign.store
         for _ in range(TRIES):
             try:
                 data, stat = await store.get(layout.PRODUCER_ID_BLOCK)

@@ -54,7 +54,7 @@ class Plan:
 
 
 def first_leadership(state: State, key: Key, replicas: Sequence[int]) -> Leadership | None:
-    """Of a partition that never had one: the first live replica leads, all live ones are in sync."""
+    """Of a partition that never had one: the first live replica leads, all live ones follow it."""
     live = tuple(broker_id for broker_id in replicas if state.online(broker_id, key))
     return Leadership(live[0], 0, live, state.epoch) if live else None
 
@@ -179,7 +179,7 @@ def brokers_went(state: State, went: set[int], unclean: Unclean = never) -> Plan
     return plan
 
 
-# --- deletion of topics ----------------------------------------------------------------------------
+# --- deletion of topics ---------------------------------------------------------------------------
 
 
 def delete_topics(state: State, names: Iterable[str]) -> Notices:

@@ -30,7 +30,7 @@ Group = list[Op]
 Outcome = list[OpResult] | StoreError
 
 
-class ControllerMoved(Exception):  # noqa: N818 - Kafka's name for it
+class ControllerMoved(Exception):
     """Another controller was elected: what this one knows is void."""
 
 

@@ -28,7 +28,7 @@ class Refusal(NamedTuple):
     message: str | None = None
 
 
-class Refused(Exception):  # noqa: N818 - a value on its way out of a check, not a fault
+class Refused(Exception):
     """Carries a Refusal out of nested checks."""
 
     def __init__(self, code: ErrorCode, message: str | None = None) -> None:
@@ -59,7 +59,7 @@ class PartitionsWish(NamedTuple):
     """One entry of a CreatePartitions request; `assignments` None lets the controller choose."""
 
     name: str
-    count: int
+    total: int
     assignments: Sequence[tuple[int, ...]] | None = None
 
 
@@ -153,8 +153,9 @@ def assign_replicas(
             shift += 1
         lead = (index + first) % count
         replicas = [ids[lead]]
-        for j in range(replication - 1):
-            replicas.append(ids[(lead + 1 + (shift + j) % (count - 1)) % count])
+        replicas += [
+            ids[(lead + 1 + (shift + j) % (count - 1)) % count] for j in range(replication - 1)
+        ]
         chosen[index] = Assignment(tuple(replicas))
     return chosen
 
@@ -256,12 +257,12 @@ def plan_partitions(
             f"A partition reassignment is in progress for the topic '{wish.name}'.",
         )
     old = len(present)
-    increment = wish.count - old
+    increment = wish.total - old
     if increment < 0:
         raise Refused(
             ErrorCode.INVALID_PARTITIONS,
             f"Topic currently has {old} partitions, which is higher than the requested "
-            f"{wish.count}.",
+            f"{wish.total}.",
         )
     if increment == 0:
         raise Refused(ErrorCode.INVALID_PARTITIONS, f"Topic already has {old} partitions.")
