@@ -7,6 +7,7 @@ is `int`; the compiler (`protocol.compiler`) reads the rest. What a field may sa
     Annotated[Int8, until(3)]              exists up to and including version 3
     Annotated[Int32, since(12), tag(0)]    a tagged field (KIP-482)
     Annotated[NullableString, nullable_since(10)]   null is allowed from version 10 only
+    Annotated[NullableString, nullable_until(0)]     null is allowed up to version 0 only
     Annotated[Int64, since(2), ignorable]  an older version may drop a value instead of refusing it
 
 `list[X]` is an array, `list[X] | None` a nullable one, a dataclass is a struct, `X | None` a nullable struct.
@@ -49,6 +50,10 @@ class NullableSince(Since):
     __slots__ = ()
 
 
+class NullableUntil(Since):
+    __slots__ = ()
+
+
 class Tag:
     __slots__ = ("number",)
 
@@ -73,6 +78,11 @@ def until(version: int) -> Until:
 def nullable_since(version: int) -> NullableSince:
     """The first version in which the field may be null."""
     return NullableSince(version)
+
+
+def nullable_until(version: int) -> NullableUntil:
+    """The last version in which the field may be null."""
+    return NullableUntil(version)
 
 
 def tag(number: int) -> Tag:
@@ -116,6 +126,7 @@ class FieldSpec:
         "kind",
         "name",
         "nullable_since",
+        "nullable_until",
         "since",
         "struct",
         "tag",
@@ -131,6 +142,7 @@ class FieldSpec:
         self.until = LAST
         self.tag: int | None = None
         self.nullable_since: int | None = None
+        self.nullable_until = LAST
         self.ignorable = False
         self.default: Any = None
 
@@ -140,7 +152,8 @@ class FieldSpec:
 
     def nullable(self, version: int) -> bool:
         """Whether null may be written in that version."""
-        return self.nullable_since is not None and version >= self.nullable_since
+        since = self.nullable_since
+        return since is not None and since <= version <= self.nullable_until
 
 
 def _describe(name: str, annotation: Any) -> FieldSpec:
@@ -159,6 +172,8 @@ def _describe(name: str, annotation: Any) -> FieldSpec:
             spec.until = mark.version
         elif isinstance(mark, NullableSince):
             spec.nullable_since = mark.version
+        elif isinstance(mark, NullableUntil):
+            spec.nullable_until = mark.version
         elif isinstance(mark, Since):
             spec.since = mark.version
         elif isinstance(mark, Tag):
