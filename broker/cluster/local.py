@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     import sqlite3
 
 SCHEMA_VERSION = 1
+BUSY_S = 0.5
+"""How long a file held by another process is waited for."""
 CHECKPOINT_PAGES = 4000
 """Pages (4 KiB) of write-ahead log after which SQLite folds it into the file."""
 
@@ -108,7 +110,7 @@ class LocalTree:
         import sqlite3
 
         try:
-            db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            db = sqlite3.connect(path, BUSY_S, isolation_level=None, check_same_thread=False)
             self._db = db
             db.execute("PRAGMA journal_mode=WAL")
             db.execute("PRAGMA synchronous=NORMAL")
