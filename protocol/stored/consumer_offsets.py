@@ -31,6 +31,7 @@ __all__ = [
     "GroupMetadataKey",
     "GroupMetadataValue",
     "LegacyOffsetCommitKey",
+    "LegacyOffsetCommitValue",
     "MemberMetadata",
     "OffsetCommitKey",
     "OffsetCommitValue",
@@ -43,7 +44,7 @@ __all__ = [
 
 @dataclass(slots=True)
 class LegacyOffsetCommitKey:
-    """A committed offset, as written before Kafka 0.9. The value is an `OffsetCommitValue` 0."""
+    """A committed offset, as written before Kafka 0.9."""
 
     RECORD_TYPE: ClassVar[int] = 0
     VERSIONS: ClassVar[tuple[int, int]] = (0, 0)
@@ -81,6 +82,10 @@ class OffsetCommitValue:
     commit_timestamp: Int64 = 0
     expire_timestamp: Annotated[Int64, since(1), until(1), ignorable] = -1
     topic_id: Annotated[Uuid, since(4), tag(0), ignorable] = ZERO_UUID
+
+
+LegacyOffsetCommitValue = OffsetCommitValue
+"""The old kind has the same values; what Kafka 4.4 declares is version 0 of them."""
 
 
 @dataclass(slots=True)
@@ -123,16 +128,16 @@ class GroupMetadataValue:
 
 
 RECORD_TYPES: RecordTypes = {
-    0: ("consumer_offsets", "LegacyOffsetCommitKey", "OffsetCommitValue"),
-    1: ("consumer_offsets", "OffsetCommitKey", "OffsetCommitValue"),
-    2: ("consumer_offsets", "GroupMetadataKey", "GroupMetadataValue"),
-    3: ("consumer_groups", "ConsumerGroupMetadataKey", "ConsumerGroupMetadataValue"),
+    0: ("consumer_offsets", "LegacyOffsetCommit"),
+    1: ("consumer_offsets", "OffsetCommit"),
+    2: ("consumer_offsets", "GroupMetadata"),
+    3: ("consumer_groups", "ConsumerGroupMetadata"),
     4: (
         "consumer_groups",
         "ConsumerGroupPartitionMetadataKey",
         "ConsumerGroupPartitionMetadataValue",
     ),
-    5: ("consumer_groups", "ConsumerGroupMemberMetadataKey", "ConsumerGroupMemberMetadataValue"),
+    5: ("consumer_groups", "ConsumerGroupMemberMetadata"),
     6: (
         "consumer_groups",
         "ConsumerGroupTargetAssignmentMetadataKey",
@@ -148,9 +153,9 @@ RECORD_TYPES: RecordTypes = {
         "ConsumerGroupCurrentMemberAssignmentKey",
         "ConsumerGroupCurrentMemberAssignmentValue",
     ),
-    9: ("share_groups", "ShareGroupPartitionMetadataKey", "ShareGroupPartitionMetadataValue"),
-    10: ("share_groups", "ShareGroupMemberMetadataKey", "ShareGroupMemberMetadataValue"),
-    11: ("share_groups", "ShareGroupMetadataKey", "ShareGroupMetadataValue"),
+    9: ("share_groups", "ShareGroupPartitionMetadata"),
+    10: ("share_groups", "ShareGroupMemberMetadata"),
+    11: ("share_groups", "ShareGroupMetadata"),
     12: (
         "share_groups",
         "ShareGroupTargetAssignmentMetadataKey",
@@ -176,8 +181,8 @@ RECORD_TYPES: RecordTypes = {
         "ConsumerGroupRegularExpressionKey",
         "ConsumerGroupRegularExpressionValue",
     ),
-    17: ("streams_groups", "StreamsGroupMetadataKey", "StreamsGroupMetadataValue"),
-    19: ("streams_groups", "StreamsGroupMemberMetadataKey", "StreamsGroupMemberMetadataValue"),
+    17: ("streams_groups", "StreamsGroupMetadata"),
+    19: ("streams_groups", "StreamsGroupMemberMetadata"),
     20: (
         "streams_groups",
         "StreamsGroupTargetAssignmentMetadataKey",
@@ -193,9 +198,9 @@ RECORD_TYPES: RecordTypes = {
         "StreamsGroupCurrentMemberAssignmentKey",
         "StreamsGroupCurrentMemberAssignmentValue",
     ),
-    23: ("streams_groups", "StreamsGroupTopologyKey", "StreamsGroupTopologyValue"),
+    23: ("streams_groups", "StreamsGroupTopology"),
 }
-"""The kinds of record of this topic, by the int16 that leads a key."""
+"""The kinds of record of this topic, by the int16 that leads a key: module, and name without Key."""
 
 
 def decode_key(data: Buffer) -> Any | None:

@@ -10,8 +10,8 @@ from protocol.errors import Malformed
 from protocol.wire import Buffer
 
 T = TypeVar("T")
-RecordTypes: TypeAlias = dict[int, tuple[str, str, str]]
-"""Kind of record -> (module of `protocol.stored`, key class, value class)."""
+RecordTypes: TypeAlias = dict[int, tuple[str, str]]
+"""Kind of record -> module of `protocol.stored`, and what the names of key and value share."""
 
 _INT16 = Struct(">h")
 
@@ -57,17 +57,16 @@ def decode_key(types: RecordTypes, data: Buffer) -> Any | None:
     row = types.get(leading_int16(data))
     if row is None:
         return None
-    return decoder(_declared(row[0], row[1]), 0)(data, 2)[0]
+    return decoder(_declared(*row, "Key"), 0)(data, 2)[0]
 
 
 def decode_value(types: RecordTypes, kind: int, data: Buffer | None) -> Any | None:
     """The value that belongs to a key of this kind; None is a tombstone and stays None."""
     if data is None:
         return None
-    module, _, name = types[kind]
-    return decode_versioned(_declared(module, name), data)
+    return decode_versioned(_declared(*types[kind], "Value"), data)
 
 
-def _declared(module: str, name: str) -> type[Any]:
-    found: type[Any] = getattr(importlib.import_module(f"protocol.stored.{module}"), name)
+def _declared(module: str, name: str, suffix: str) -> type[Any]:
+    found: type[Any] = getattr(importlib.import_module(f"protocol.stored.{module}"), name + suffix)
     return found
