@@ -132,75 +132,27 @@ RECORD_TYPES: RecordTypes = {
     1: ("consumer_offsets", "OffsetCommit"),
     2: ("consumer_offsets", "GroupMetadata"),
     3: ("consumer_groups", "ConsumerGroupMetadata"),
-    4: (
-        "consumer_groups",
-        "ConsumerGroupPartitionMetadataKey",
-        "ConsumerGroupPartitionMetadataValue",
-    ),
+    4: ("consumer_groups", "ConsumerGroupPartitionMetadata"),
     5: ("consumer_groups", "ConsumerGroupMemberMetadata"),
-    6: (
-        "consumer_groups",
-        "ConsumerGroupTargetAssignmentMetadataKey",
-        "ConsumerGroupTargetAssignmentMetadataValue",
-    ),
-    7: (
-        "consumer_groups",
-        "ConsumerGroupTargetAssignmentMemberKey",
-        "ConsumerGroupTargetAssignmentMemberValue",
-    ),
-    8: (
-        "consumer_groups",
-        "ConsumerGroupCurrentMemberAssignmentKey",
-        "ConsumerGroupCurrentMemberAssignmentValue",
-    ),
+    6: ("consumer_groups", "ConsumerGroupTargetAssignmentMetadata"),
+    7: ("consumer_groups", "ConsumerGroupTargetAssignmentMember"),
+    8: ("consumer_groups", "ConsumerGroupCurrentMemberAssignment"),
     9: ("share_groups", "ShareGroupPartitionMetadata"),
     10: ("share_groups", "ShareGroupMemberMetadata"),
     11: ("share_groups", "ShareGroupMetadata"),
-    12: (
-        "share_groups",
-        "ShareGroupTargetAssignmentMetadataKey",
-        "ShareGroupTargetAssignmentMetadataValue",
-    ),
-    13: (
-        "share_groups",
-        "ShareGroupTargetAssignmentMemberKey",
-        "ShareGroupTargetAssignmentMemberValue",
-    ),
-    14: (
-        "share_groups",
-        "ShareGroupCurrentMemberAssignmentKey",
-        "ShareGroupCurrentMemberAssignmentValue",
-    ),
-    15: (
-        "share_groups",
-        "ShareGroupStatePartitionMetadataKey",
-        "ShareGroupStatePartitionMetadataValue",
-    ),
-    16: (
-        "consumer_groups",
-        "ConsumerGroupRegularExpressionKey",
-        "ConsumerGroupRegularExpressionValue",
-    ),
+    12: ("share_groups", "ShareGroupTargetAssignmentMetadata"),
+    13: ("share_groups", "ShareGroupTargetAssignmentMember"),
+    14: ("share_groups", "ShareGroupCurrentMemberAssignment"),
+    15: ("share_groups", "ShareGroupStatePartitionMetadata"),
+    16: ("consumer_groups", "ConsumerGroupRegularExpression"),
     17: ("streams_groups", "StreamsGroupMetadata"),
     19: ("streams_groups", "StreamsGroupMemberMetadata"),
-    20: (
-        "streams_groups",
-        "StreamsGroupTargetAssignmentMetadataKey",
-        "StreamsGroupTargetAssignmentMetadataValue",
-    ),
-    21: (
-        "streams_groups",
-        "StreamsGroupTargetAssignmentMemberKey",
-        "StreamsGroupTargetAssignmentMemberValue",
-    ),
-    22: (
-        "streams_groups",
-        "StreamsGroupCurrentMemberAssignmentKey",
-        "StreamsGroupCurrentMemberAssignmentValue",
-    ),
+    20: ("streams_groups", "StreamsGroupTargetAssignmentMetadata"),
+    21: ("streams_groups", "StreamsGroupTargetAssignmentMember"),
+    22: ("streams_groups", "StreamsGroupCurrentMemberAssignment"),
     23: ("streams_groups", "StreamsGroupTopology"),
 }
-"""The kinds of record of this topic, by the int16 that leads a key: module, and name without Key."""
+"""This topic's kinds of record, by the int16 that leads a key: module, and name without Key."""
 
 
 def decode_key(data: Buffer) -> Any | None:

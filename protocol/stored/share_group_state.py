@@ -92,7 +92,7 @@ RECORD_TYPES: RecordTypes = {
     0: ("share_group_state", "ShareSnapshot"),
     1: ("share_group_state", "ShareUpdate"),
 }
-"""The kinds of record of this topic, by the int16 that leads a key: module, and name without Key."""
+"""This topic's kinds of record, by the int16 that leads a key: module, and name without Key."""
 
 
 def decode_key(data: Buffer) -> Any | None:

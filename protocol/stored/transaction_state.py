@@ -60,7 +60,7 @@ class TransactionLogValue:
 RECORD_TYPES: RecordTypes = {
     0: ("transaction_state", "TransactionLog"),
 }
-"""The kinds of record of this topic, by the int16 that leads a key: module, and name without Key."""
+"""This topic's kinds of record, by the int16 that leads a key: module, and name without Key."""
 
 
 def decode_key(data: Buffer) -> Any | None:
