@@ -1,4 +1,4 @@
-"""All partition logs of a broker, over several log directories. (Being written: names are settled.)"""
+"""All partition logs of a broker, over several log directories. (Names; being written.)"""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class LogManager:
         raise NotImplementedError
 
     def flush_jobs(self, now_ms: int) -> list[Callable[[], None]]:
-        """What has to be fsynced now (flush.ms, flush.messages, 64 MiB); each may run in a thread."""
+        """Due fsyncs (flush.ms, flush.messages, 64 MiB); each may run in a thread."""
         raise NotImplementedError
 
     def delete_jobs(self, now_ms: int) -> list[Callable[[], None]]:

@@ -1,0 +1,249 @@
+"""Compaction of one batch: what of it stays, and its new bytes. Pure.
+
+A rewritten batch keeps base offset, last offset, producer id, epoch and sequences, so that every
+offset stays readable and duplicates stay recognisable. A batch that loses all its records goes,
+unless it is the last one of a producer or the last one of the round: then its header stays alone.
+Tombstones and transaction markers first get a delete horizon (KIP-534: in the header's base
+timestamp, now + delete.retention.ms) and go in a round after it has passed.
+
+Generators here yield now and then while they work through a large batch and return the result, so
+that whoever runs them on an event loop can serve somebody else in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from struct import Struct
+from typing import Final, NamedTuple
+
+from protocol import batch as batches
+from protocol.batch import BatchHeader
+from protocol.crc import crc32c
+from protocol.record import Record, records_of
+from protocol.wire import Buffer
+from storage.compaction import AbortedTxn, OffsetMap, TransactionsSeen
+
+RECORDS_A_SLICE: Final = 256
+
+_EMPTY = Struct(">qiibIhiqqqhii")
+_CRC_END: Final = 21
+_CRC_AT: Final = 17
+_CRC = Struct(">I")
+_EMPTY_ATTRIBUTES: Final = batches.APPEND_TIME | batches.TRANSACTIONAL | batches.CONTROL
+
+
+class LastOfProducer(NamedTuple):
+    """Which batch holds the last thing known of a producer: the one that ends with
+    `last_offset`, or when there is none (-1) a marker of `epoch`."""
+
+    last_offset: int
+    epoch: int
+
+
+class Kept(NamedTuple):
+    """A batch that stays, perhaps rewritten."""
+
+    data: Buffer
+    last_offset: int
+    max_timestamp: int
+    records: int
+
+
+class BatchFilter:
+    """Decides batch by batch, in offset order, over the segments of one round."""
+
+    __slots__ = (
+        "_delete_retention_ms",
+        "_last_of",
+        "_limit",
+        "_now_ms",
+        "_offsets",
+        "_round_end",
+        "aborted_kept",
+        "transactions",
+    )
+
+    def __init__(
+        self,
+        offsets: OffsetMap,
+        last_of_producers: Mapping[int, LastOfProducer],
+        *,
+        now_ms: int,
+        delete_retention_ms: int,
+        round_end: int,
+        limit: int,
+    ) -> None:
+        """`round_end` is the first uncleanable offset; `limit` bounds a decompressed batch."""
+        self._offsets = offsets
+        self._last_of = last_of_producers
+        self._now_ms = now_ms
+        self._delete_retention_ms = delete_retention_ms
+        self._round_end = round_end
+        self._limit = limit
+        self.transactions = TransactionsSeen()
+        # Index entries of aborted transactions whose marker stays; the runner takes them away.
+        self.aborted_kept: list[AbortedTxn] = []
+
+    def apply(
+        self, header: BatchHeader, data: Buffer, pos: int = 0
+    ) -> Generator[None, None, Kept | None]:
+        """What stays of the batch `data[pos:]`, None when nothing does."""
+        if header.control:
+            needless = self._marker_is_needless(header, data, pos)
+            horizon = header.delete_horizon
+            drop = needless and horizon is not None and horizon <= self._now_ms
+            if not drop and header.record_count:
+                return self._keep_marker(header, data, pos, needless)
+            return self._empty(header) if self._holds_state(header) else None
+        aborted = self.transactions.on_data(
+            header.producer_id, header.last_offset, header.transactional
+        )
+        if not aborted and header.record_count:
+            kept = yield from self._filter(header, data, pos)
+            if kept is not None:
+                return kept
+        return self._empty(header) if self._holds_state(header) else None
+
+    def _holds_state(self, header: BatchHeader) -> bool:
+        """Whether the header must stay even when no record does."""
+        if header.next_offset == self._round_end:
+            return True  # otherwise the log could seem to end earlier
+        last = self._last_of.get(header.producer_id) if header.producer_id >= 0 else None
+        if last is None:
+            return False
+        if last.last_offset >= 0:
+            return header.last_offset == last.last_offset
+        return header.control and header.producer_epoch == last.epoch
+
+    def _marker_is_needless(self, header: BatchHeader, data: Buffer, pos: int) -> bool:
+        kind = batches.control_type(data, pos, header) if header.record_count else None
+        if kind not in (None, batches.CONTROL_ABORT, batches.CONTROL_COMMIT):
+            return False
+        committed = None if kind is None else kind == batches.CONTROL_COMMIT
+        needless, entry = self.transactions.on_marker(
+            header.producer_id, header.last_offset, committed
+        )
+        if entry is not None:
+            self.aborted_kept.append(entry)
+        return needless
+
+    def _keep_marker(self, header: BatchHeader, data: Buffer, pos: int, needless: bool) -> Kept:
+        if not needless or header.delete_horizon is not None:
+            return _whole(header, data, pos)
+        records = list(records_of(data, pos, header, self._limit))
+        return self._rebuild(header, records, self._now_ms + self._delete_retention_ms)
+
+    def _filter(
+        self, header: BatchHeader, data: Buffer, pos: int
+    ) -> Generator[None, None, Kept | None]:
+        horizon = header.delete_horizon
+        deletes_stay = horizon is None or self._now_ms < horizon
+        latest = self._offsets.latest_offset
+        get = self._offsets.get
+        kept: list[Record] = []
+        tombstones = False
+        count = 0
+        for record in records_of(data, pos, header, self._limit):
+            count += 1
+            if count % RECORDS_A_SLICE == 0:
+                yield
+            if record.offset > latest:
+                stays = True
+            elif record.key is None or record.offset < get(record.key):
+                stays = False
+            else:
+                stays = deletes_stay or record.value is not None
+            if stays:
+                kept.append(record)
+                tombstones = tombstones or (record.value is None)
+        if not kept:
+            return None
+        set_horizon = tombstones and horizon is None
+        if len(kept) == count and not set_horizon:
+            return _whole(header, data, pos)
+        if count >= RECORDS_A_SLICE:
+            yield
+        if set_horizon:
+            horizon = self._now_ms + self._delete_retention_ms
+        return self._rebuild(header, kept, horizon)
+
+    def _rebuild(self, header: BatchHeader, kept: list[Record], horizon: int | None) -> Kept:
+        data = batches.build(
+            kept,
+            base_offset=header.base_offset,
+            codec=header.codec,
+            append_time=header.append_time,
+            producer_id=header.producer_id,
+            producer_epoch=header.producer_epoch,
+            base_sequence=header.base_sequence,
+            transactional=header.transactional,
+            control=header.control,
+            leader_epoch=header.leader_epoch,
+            delete_horizon=horizon,
+            last_offset_delta=header.last_offset_delta,
+        )
+        newest = header.max_timestamp
+        if not header.append_time:
+            newest = max(record.timestamp for record in kept)
+        return Kept(data, header.last_offset, newest, len(kept))
+
+    def _empty(self, header: BatchHeader) -> Kept:
+        out = bytearray(
+            _EMPTY.pack(
+                header.base_offset,
+                batches.MIN_LENGTH,
+                header.leader_epoch,
+                2,
+                0,
+                header.attributes & _EMPTY_ATTRIBUTES,
+                header.last_offset_delta,
+                batches.NO_TIMESTAMP,
+                header.max_timestamp,
+                header.producer_id,
+                header.producer_epoch,
+                header.base_sequence,
+                0,
+            )
+        )
+        _CRC.pack_into(out, _CRC_AT, crc32c(memoryview(out)[_CRC_END:]))
+        return Kept(bytes(out), header.last_offset, header.max_timestamp, 0)
+
+
+def _whole(header: BatchHeader, data: Buffer, pos: int) -> Kept:
+    return Kept(
+        memoryview(data)[pos : pos + header.size],
+        header.last_offset,
+        header.max_timestamp,
+        header.record_count,
+    )
+
+
+def learn(
+    offsets: OffsetMap,
+    transactions: TransactionsSeen,
+    header: BatchHeader,
+    data: Buffer,
+    pos: int,
+    *,
+    start: int,
+    limit: int,
+) -> Generator[None, None, bool]:
+    """Notes the keys of one batch at or above offset `start`. False when the map is full."""
+    if header.control:
+        kind = batches.control_type(data, pos, header) if header.record_count else None
+        if kind in (None, batches.CONTROL_ABORT, batches.CONTROL_COMMIT):
+            committed = None if kind is None else kind == batches.CONTROL_COMMIT
+            transactions.on_marker(header.producer_id, header.last_offset, committed)
+    elif (
+        not transactions.on_data(header.producer_id, header.last_offset, header.transactional)
+        and header.record_count
+    ):
+        for count, record in enumerate(records_of(data, pos, header, limit), 1):
+            if count % RECORDS_A_SLICE == 0:
+                yield
+            key = record.key
+            if key is not None and record.offset >= start and not offsets.put(key, record.offset):
+                return False
+    if header.last_offset >= start:
+        offsets.reached(header.last_offset)
+    return True
