@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from protocol.messages.update_metadata import (
@@ -107,8 +107,9 @@ class MetadataCache:
 
     def __init__(self, cluster_id: str = "") -> None:
         self.view = _empty_view(cluster_id)
-        self.memo: dict[str, tuple[object, object]] = {}
-        """Room for the Metadata handler: topic -> (TopicInfo it was made from, response part)."""
+        self.memo: dict[object, dict[str, tuple[TopicInfo, Any]]] = {}
+        """Room for handlers: what they made of a topic, by handler's key and topic name, with the
+        TopicInfo it was made from (another one makes it void). Emptied when brokers change."""
         self._waiters: list[asyncio.Future[None]] = []
         self._changed: list[Callable[[ClusterView, ClusterView], None]] = []
 
@@ -119,7 +120,9 @@ class MetadataCache:
     def apply(self, request: "UpdateMetadataRequest") -> None:
         """Lay a partial update over the view. The caller has checked epochs."""
         old = self.view
-        brokers = {b.id: _broker(b) for b in request.live_brokers}
+        brokers: Mapping[int, BrokerInfo] = {b.id: _broker(b) for b in request.live_brokers}
+        if brokers == old.brokers:
+            brokers = old.brokers
         topics, names = old.topics, old.names
         if request.topic_states:
             topics, names = _with_topics(old, request.topic_states)
@@ -137,9 +140,12 @@ class MetadataCache:
 
     def _swap(self, view: ClusterView) -> None:
         old, self.view = self.view, view
-        if view.topics is not old.topics:
-            for name in [name for name in self.memo if name not in view.topics]:
-                del self.memo[name]
+        if view.brokers is not old.brokers:
+            self.memo.clear()
+        for made in self.memo.values():
+            if len(made) > len(view.topics):
+                for name in [name for name in made if name not in view.topics]:
+                    del made[name]
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             if not waiter.done():

@@ -160,12 +160,10 @@ class Admin:
     def _plan_growth(self, wish: PartitionsWish) -> dict[int, Assignment]:
         state = self._state
         if wish.name in state.deletions:
-            raise Refused(ErrorCode.INVALID_TOPIC_EXCEPTION, "The topic is queued for deletion.")
+            raise Refused(ErrorCode.INVALID_TOPIC_EXCEPTION, "The topic is being deleted.")
         topic = state.topics.get(wish.name)
         if topic is None:
-            raise Refused(
-                ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"The topic '{wish.name}' does not exist."
-            )
+            raise Refused(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"There is no topic {wish.name!r}.")
         present = topic.node().assignments
         return plan_partitions(wish, present, self._sites(), self._random)
 
@@ -247,6 +245,6 @@ def _creation(plan: TopicPlan, topic_id: bytes, firsts: Mapping[int, Leadership]
 
 def _refusal(error: StoreError, name: str) -> Refusal:
     if isinstance(error, NodeExists) and error.path == layout.topic_path(name):
-        return Refusal(ErrorCode.TOPIC_ALREADY_EXISTS, f"Topic '{name}' already exists.")
+        return Refusal(ErrorCode.TOPIC_ALREADY_EXISTS, f"There is a topic {name!r} already.")
     log.error("topic %s: %s", name, error)
     return Refusal(ErrorCode.UNKNOWN_SERVER_ERROR, str(error))

@@ -86,16 +86,13 @@ class Created(NamedTuple):
 def name_error(name: str) -> str | None:
     """What is wrong with a topic name, or None."""
     if not name:
-        return "the empty string is not allowed"
+        return "it is empty"
     if name in (".", ".."):
-        return f"'{name}' is not allowed"
+        return f"'{name}' has a meaning of its own in paths"
     if len(name) > MAX_NAME_LENGTH:
-        return f"the length of '{name}' is longer than the max allowed length {MAX_NAME_LENGTH}"
+        return f"it has {len(name)} characters, more than {MAX_NAME_LENGTH}"
     if not LEGAL_CHARACTERS.issuperset(name):
-        return (
-            f"'{name}' contains one or more characters other than ASCII alphanumerics, "
-            "'.', '_' and '-'"
-        )
+        return "only ASCII letters, digits, '.', '_' and '-' may stand in it"
     return None
 
 
@@ -103,7 +100,9 @@ def check_name(name: str) -> None:
     """Raises Refused with INVALID_TOPIC_EXCEPTION."""
     error = name_error(name)
     if error is not None:
-        raise Refused(ErrorCode.INVALID_TOPIC_EXCEPTION, f"Topic name is invalid: {error}")
+        raise Refused(
+            ErrorCode.INVALID_TOPIC_EXCEPTION, f"Not a topic name, {error}: {name[:300]!r}"
+        )
 
 
 def collision_key(name: str) -> str:
@@ -133,15 +132,13 @@ def assign_replicas(
     `start_index` fixes the first broker (partition growth); -1 draws it. Raises Refused.
     """
     if partitions <= 0:
-        raise Refused(ErrorCode.INVALID_PARTITIONS, "Number of partitions must be larger than 0.")
+        raise Refused(ErrorCode.INVALID_PARTITIONS, "A topic has at least 1 partition.")
     if replication <= 0:
-        raise Refused(
-            ErrorCode.INVALID_REPLICATION_FACTOR, "Replication factor must be larger than 0."
-        )
+        raise Refused(ErrorCode.INVALID_REPLICATION_FACTOR, "A partition has at least 1 replica.")
     if replication > len(brokers):
         raise Refused(
             ErrorCode.INVALID_REPLICATION_FACTOR,
-            f"Replication factor: {replication} larger than available brokers: {len(brokers)}.",
+            f"{replication} replicas are asked for, {len(brokers)} brokers are there.",
         )
     ids = sorted(site.id for site in brokers)
     count = len(ids)
@@ -181,19 +178,18 @@ def plan_topic(
     """
     name = wish.name
     if name in existing:
-        raise Refused(ErrorCode.TOPIC_ALREADY_EXISTS, f"Topic '{name}' already exists.")
+        raise Refused(ErrorCode.TOPIC_ALREADY_EXISTS, f"There is a topic {name!r} already.")
     nulls = [key for key, value in wish.configs.items() if value is None]
     if nulls:
         raise Refused(
             ErrorCode.INVALID_CONFIG,
-            f"Null value not supported for topic configs: {','.join(nulls)}",
+            f"Settings without a value: {', '.join(nulls)}",
         )
     counted = wish.partitions != UNSET or wish.replication != UNSET
     if counted and wish.assignments:
         raise Refused(
             ErrorCode.INVALID_REQUEST,
-            "Both numPartitions or replicationFactor and replicasAssignments were set. "
-            "Both cannot be used at the same time.",
+            "Give either counts or an assignment, not both.",
         )
     if wish.assignments:
         assignments = {index: Assignment(tuple(ids)) for index, ids in wish.assignments}
@@ -220,7 +216,7 @@ def _check_collision(name: str, existing: Collection[str], keys: Mapping[str, st
     if found and ("." in name or "_" in name):
         raise Refused(
             ErrorCode.INVALID_TOPIC_EXCEPTION,
-            f"Topic '{name}' collides with existing topics: {', '.join(found)}",
+            f"{name!r} and {', '.join(found)} differ only by '.' and '_'.",
         )
 
 
@@ -228,19 +224,18 @@ def _check_assignments(assignments: Mapping[int, Assignment]) -> None:
     if len({len(a.replicas) for a in assignments.values()}) != 1:
         raise Refused(
             ErrorCode.INVALID_REPLICA_ASSIGNMENT,
-            "All partitions should have the same number of replicas",
+            "All partitions need the same number of replicas.",
         )
     for index, assignment in assignments.items():
         if len(set(assignment.replicas)) != len(assignment.replicas):
             raise Refused(
                 ErrorCode.INVALID_REPLICA_ASSIGNMENT,
-                f"Duplicate replica assignment found: partition {index} has "
-                f"{_list(assignment.replicas)}",
+                f"Partition {index} names a broker twice: {_list(assignment.replicas)}",
             )
     if sorted(assignments) != list(range(len(assignments))):
         raise Refused(
             ErrorCode.INVALID_REPLICA_ASSIGNMENT,
-            "partitions should be a consecutive 0-based integer sequence",
+            "Partitions are numbered from 0 without gaps.",
         )
 
 
@@ -254,18 +249,17 @@ def plan_partitions(
     if any(a.adding or a.removing for a in present.values()):
         raise Refused(
             ErrorCode.REASSIGNMENT_IN_PROGRESS,
-            f"A partition reassignment is in progress for the topic '{wish.name}'.",
+            f"Partitions of {wish.name!r} are being reassigned.",
         )
     old = len(present)
     increment = wish.total - old
     if increment < 0:
         raise Refused(
             ErrorCode.INVALID_PARTITIONS,
-            f"Topic currently has {old} partitions, which is higher than the requested "
-            f"{wish.total}.",
+            f"The topic has {old} partitions already; {wish.total} would be fewer.",
         )
     if increment == 0:
-        raise Refused(ErrorCode.INVALID_PARTITIONS, f"Topic already has {old} partitions.")
+        raise Refused(ErrorCode.INVALID_PARTITIONS, f"The topic has {old} partitions already.")
     replication = len(present[0].replicas)
     if wish.assignments is not None:
         return _given_partitions(wish.assignments, old, increment, replication, brokers)
@@ -289,33 +283,30 @@ def _given_partitions(
     if unknown:
         raise Refused(
             ErrorCode.INVALID_REPLICA_ASSIGNMENT,
-            f"Unknown broker(s) in replica assignment: {_list(unknown)}.",
+            f"No such brokers: {_list(unknown)}.",
         )
     if len(given) != increment:
         raise Refused(
             ErrorCode.INVALID_REPLICA_ASSIGNMENT,
-            f"Increasing the number of partitions by {increment} but {len(given)} "
-            "assignments provided.",
+            f"{increment} partitions are to be added, {len(given)} are assigned.",
         )
     for index, replicas in enumerate(given, old):
         if not replicas:
             raise Refused(
                 ErrorCode.INVALID_REPLICA_ASSIGNMENT,
-                f"Cannot have replication factor of 0 for partition id {index}.",
+                f"Partition {index} has no replica.",
             )
         if len(set(replicas)) != len(replicas):
             raise Refused(
                 ErrorCode.INVALID_REPLICA_ASSIGNMENT,
-                f"Duplicate brokers not allowed in replica assignment: {_list(replicas)} "
-                f"for partition id {index}.",
+                f"Partition {index} names a broker twice: {_list(replicas)}",
             )
     bad = [(i, len(r)) for i, r in enumerate(given, old) if len(r) != replication]
     if bad:
         raise Refused(
             ErrorCode.INVALID_REPLICA_ASSIGNMENT,
-            f"Inconsistent replication factor between partitions, partition 0 has {replication} "
-            f"while partitions [{_list(i for i, _ in bad)}] have replication factors "
-            f"[{_list(n for _, n in bad)}], respectively.",
+            f"The topic has {replication} replicas a partition; otherwise assigned are "
+            f"partitions {_list(i for i, _ in bad)}.",
         )
     return {index: Assignment(tuple(replicas)) for index, replicas in enumerate(given, old)}
 

@@ -1,0 +1,94 @@
+"""Topics the broker creates by itself: internal ones on first need, others when metadata is asked.
+
+Also which partition of an internal topic coordinates a group or a transactional id.
+"""
+
+from typing import TYPE_CHECKING
+
+from broker.cluster.store import StoreError
+from broker.cluster.view import INTERNAL_TOPICS, OFFSETS_TOPIC, TRANSACTIONS_TOPIC
+from broker.controller.run import NotController
+from broker.controller.topics import Created, Defaults, Refusal, TopicWish
+from protocol.errors import ErrorCode
+
+if TYPE_CHECKING:
+    from broker.config import BrokerConfig
+    from broker.context import Node
+
+
+def java_hash(text: str) -> int:
+    """Java's String.hashCode: over UTF-16 code units, wrapped to a signed 32-bit number."""
+    if text.isascii():
+        units: bytes | list[int] = text.encode("ascii")
+    else:
+        raw = text.encode("utf-16-le", "surrogatepass")
+        units = [raw[i] | raw[i + 1] << 8 for i in range(0, len(raw), 2)]
+    value = 0
+    for unit in units:
+        value = (value * 31 + unit) & 0xFFFFFFFF
+    return value - (1 << 32) if value >= 1 << 31 else value
+
+
+def coordinator_partition(key: str, partitions: int) -> int:
+    """Partition of the internal topic that owns a group or transactional id."""
+    value = java_hash(key)
+    return (0 if value == -(1 << 31) else abs(value)) % partitions
+
+
+def defaults(config: "BrokerConfig") -> Defaults:
+    """What a topic gets that asks for -1."""
+    return Defaults(config.num_partitions, config.default_replication_factor)
+
+
+def wish_for(config: "BrokerConfig", name: str) -> TopicWish:
+    """How a topic is created that nobody described: Kafka's settings for the internal ones."""
+    if name == OFFSETS_TOPIC:
+        return TopicWish(
+            name,
+            config.offsets_topic_num_partitions,
+            config.offsets_topic_replication_factor,
+            configs={
+                "compression.type": "producer",
+                "cleanup.policy": "compact",
+                "segment.bytes": str(config.offsets_topic_segment_bytes),
+            },
+        )
+    if name == TRANSACTIONS_TOPIC:
+        return TopicWish(
+            name,
+            config.transaction_state_log_num_partitions,
+            config.transaction_state_log_replication_factor,
+            configs={
+                "compression.type": "uncompressed",
+                "cleanup.policy": "compact",
+                "min.insync.replicas": str(config.transaction_state_log_min_isr),
+                "segment.bytes": str(config.transaction_state_log_segment_bytes),
+                "unclean.leader.election.enable": "false",
+            },
+        )
+    return TopicWish(name)
+
+
+def is_internal(name: str) -> bool:
+    """Whether Kafka treats the topic as its own."""
+    return name in INTERNAL_TOPICS
+
+
+async def create(node: "Node", names: list[str]) -> dict[str, ErrorCode]:
+    """Create these topics; NONE also for those that somebody else created meanwhile.
+
+    NOT_CONTROLLER for all when this broker is not the controller; never raises for refusals.
+    """
+    wishes = [wish_for(node.config, name) for name in names]
+    answers: list[Created | Refusal]
+    try:
+        answers = await node.controller.create_topics(wishes, defaults(node.config))
+    except NotController:
+        return dict.fromkeys(names, ErrorCode.NOT_CONTROLLER)
+    except StoreError:
+        return dict.fromkeys(names, ErrorCode.UNKNOWN_SERVER_ERROR)
+    codes: dict[str, ErrorCode] = {}
+    for name, answer in zip(names, answers, strict=True):
+        code = answer.code if isinstance(answer, Refusal) else ErrorCode.NONE
+        codes[name] = ErrorCode.NONE if code == ErrorCode.TOPIC_ALREADY_EXISTS else code
+    return codes
