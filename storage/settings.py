@@ -78,9 +78,7 @@ class UnknownSetting(SettingError):
         self.reason = sentence
 
 
-_WHOLE = re.compile(r"[+-]?[0-9]+")
-_REAL = re.compile(r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)[fFdD]?")
-_COMMA = re.compile(r"\s*,\s*")
+_REAL = r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)[fFdD]?"
 _BITS = {Kind.SHORT: 15, Kind.INT: 31, Kind.LONG: 63}
 _SPECIAL_REALS = {
     sign + word: float(sign + word) for word in ("NaN", "Infinity") for sign in ("", "+", "-")
@@ -109,7 +107,7 @@ def _read(setting: Setting, text: str) -> Any:
     stripped = text.strip()
     if kind in _BITS:
         limit = 1 << _BITS[kind]
-        if _WHOLE.fullmatch(stripped) is None or not -limit <= (number := int(stripped)) < limit:
+        if not _is_whole(stripped) or not -limit <= (number := int(stripped)) < limit:
             raise SettingError(setting.name, text, f"must be a number of type {kind.name}")
         return number
     if kind is Kind.BOOLEAN:
@@ -124,11 +122,16 @@ def _read(setting: Setting, text: str) -> Any:
     return stripped
 
 
+def _is_whole(text: str) -> bool:
+    digits = text[1:] if text[:1] in ("+", "-") else text
+    return digits.isascii() and digits.isdigit()
+
+
 def _read_real(setting: Setting, text: str, stripped: str) -> float:
     special = _SPECIAL_REALS.get(stripped)
     if special is not None:
         return special
-    match = _REAL.fullmatch(stripped)
+    match = re.fullmatch(_REAL, stripped)
     if match is None:
         raise SettingError(setting.name, text, "must be a number of type DOUBLE")
     return float(match[1])
@@ -137,7 +140,7 @@ def _read_real(setting: Setting, text: str, stripped: str) -> float:
 def split_list(text: str) -> list[str]:
     """Items of a comma-separated list; no items for blank text."""
     stripped = text.strip()
-    return _COMMA.split(stripped) if stripped else []
+    return [item.strip() for item in stripped.split(",")] if stripped else []
 
 
 def render(setting: Setting, text: str | None) -> str | None:

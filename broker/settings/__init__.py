@@ -1,0 +1,20 @@
+"""Declared tables of the broker's settings, by subject. Plain data: importing parses nothing.
+
+`SETTINGS` holds every setting Apache Kafka 3.9 has, and the newer ones of its group, share and
+transaction coordinators. May import storage.settings and storage.config only.
+"""
+
+from broker.settings import cluster, coordinators, logs, network
+from storage.settings import Setting, table
+
+SETTINGS: dict[str, Setting] = table(
+    (
+        *cluster.ROWS,
+        *coordinators.ROWS,
+        *coordinators.NEWER_ROWS,
+        *logs.ROWS,
+        *network.ROWS,
+    )
+)
+
+CLIENT_METRICS: dict[str, Setting] = table(cluster.CLIENT_METRICS_ROWS)
