@@ -35,7 +35,9 @@ def from_beginning(partitions: int) -> Mapping[int, int]:
 
 
 def start_offsets(items: list[Item], timestamp: int) -> dict[int, int]:
-    """For each partition the offset of the first record at or after a time, -1 when all are older."""
+    """For each partition the offset of the first record at or after a time, -1 when all are
+    older.
+    """
     return {
         partition: next((n for n, item in enumerate(own) if item.timestamp >= timestamp), -1)
         for partition, own in by_partition(items).items()

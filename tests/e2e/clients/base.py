@@ -11,7 +11,9 @@ DEADLINE = 30.0
 
 
 class Adapter(ABC):
-    """A client bound to a bootstrap address. Every call opens its own connections and closes them."""
+    """A client bound to a bootstrap address. Every call opens its own connections and closes
+    them.
+    """
 
     def __init__(self, bootstrap: str) -> None:
         self.bootstrap = bootstrap
