@@ -215,9 +215,9 @@ class _DecodeWriter(_Writer):
         assert spec.struct is not None
         if not spec.nullable(self.version):
             return self.read_struct(depth, spec.struct)
-        # A nullable struct is led by one byte: -1 for null, 1 for a value.
+        # A nullable struct is led by one byte: 1 for a value, -1 for null (Kafka takes any negative).
         value = self.fresh("v")
-        self.put(depth, "if data[pos] == 255:")
+        self.put(depth, "if data[pos] > 127:")
         self.put(depth + 1, f"{value} = None; pos += 1")
         self.put(depth, "else:")
         self.put(depth + 1, "pos += 1")
@@ -345,7 +345,7 @@ class _EncodeWriter(_Writer):
     def differs(self, spec: FieldSpec, expression: str) -> str:
         """The condition under which a value is not the default."""
         if isinstance(spec.default, list):
-            return expression
+            return f"{expression} or {expression} is None" if spec.nullable_since is not None else expression
         if spec.default is None:
             return f"{expression} is not None"
         if spec.kind == "struct":
