@@ -5,6 +5,7 @@ nodes, in the order in which Apache Kafka creates them one by one; several topic
 """
 
 import logging
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
 
 from broker.cluster import layout
@@ -34,6 +35,7 @@ from broker.controller.topics import (
     Refused,
     TopicPlan,
     TopicWish,
+    collision_key,
     plan_partitions,
     plan_topic,
 )
@@ -69,6 +71,9 @@ class Admin:
         answers: list[Created | Refusal] = []
         plans: list[tuple[int, TopicPlan, bytes]] = []
         sites = self._sites()
+        # Topics of this very request collide with each other too.
+        earlier: dict[str, str] = {}
+        keys = ChainMap(earlier, state.collision_keys)
         for wish in wishes:
             try:
                 plan = plan_topic(
@@ -77,7 +82,7 @@ class Admin:
                     sites,
                     defaults,
                     self._random,
-                    state.collision_keys,
+                    keys,
                 )
             except Refused as refused:
                 answers.append(refused.refusal)
@@ -85,6 +90,7 @@ class Admin:
             topic_id = ZERO_UUID if validate_only else self._reign.new_uuid()
             if not validate_only:
                 plans.append((len(answers), plan, topic_id))
+                earlier[collision_key(wish.name)] = wish.name
             answers.append(Created(topic_id, len(plan.assignments), plan.replication))
         for at, refusal in await self._write_topics(plans):
             answers[at] = refusal

@@ -31,18 +31,20 @@ def handle(
 ) -> CreatePartitionsResponse | Awaitable[CreatePartitionsResponse]:
     """Refuse what can be refused at once, then ask the controller."""
     del context
-    results = [CreatePartitionsTopicResult(name=topic.name) for topic in request.topics]
-    response = CreatePartitionsResponse(results=results)
-    if not node.controller.active:
-        for result in results:
-            result.error_code = ErrorCode.NOT_CONTROLLER
-        return response
     times = Counter(topic.name for topic in request.topics)
+    # A topic named twice has one result.
+    results = {name: CreatePartitionsTopicResult(name=name) for name in times}
+    response = CreatePartitionsResponse(results=list(results.values()))
     wanted: list[tuple[CreatePartitionsTopic, CreatePartitionsTopicResult]] = []
-    for topic, result in zip(request.topics, results, strict=True):
-        if times[topic.name] > 1:
+    for topic in request.topics:
+        result = results[topic.name]
+        if not node.controller.active:
+            result.error_code = ErrorCode.NOT_CONTROLLER
+        elif times[topic.name] > 1:
             result.error_code = ErrorCode.INVALID_REQUEST
             result.error_message = "The topic is named more than once."
+        elif not topic.name:
+            result.error_code = ErrorCode.UNKNOWN_SERVER_ERROR  # what Apache Kafka makes of it
         else:
             wanted.append((topic, result))
     return _create(node, request, wanted, response) if wanted else response

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from broker.context import Context, Node
 
 METADATA_TOPIC = "__cluster_metadata"
-"""Kafka keeps this name for itself and calls it not authorized."""
+"""Nobody may create a topic of this name, although ZooKeeper mode has no use for it."""
 CONFIGS_SINCE = 5
 
 
@@ -51,7 +51,7 @@ def handle(
         if times[topic.name] > 1:
             _refuse(result, ErrorCode.INVALID_REQUEST, "The topic is named more than once.")
         elif topic.name == METADATA_TOPIC:
-            _refuse(result, ErrorCode.TOPIC_AUTHORIZATION_FAILED, "The name is reserved.")
+            _refuse(result, ErrorCode.INVALID_REQUEST, "The name is reserved.")
         else:
             wanted.append((topic, result))
     response = CreateTopicsResponse(topics=results)
