@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from broker.context import Node
 
 TOPIC, DEFAULT = 1, 5
-"""ConfigSource numbers of DescribeConfigs (KIP-569)."""
+"""ConfigSource numbers of DescribeConfigs (KIP-569); those between are the broker's layers."""
 
 
 class InForce(NamedTuple):
@@ -34,9 +34,16 @@ def config_refusal(node: "Node", overrides: Mapping[str, str]) -> Refusal | None
 
 
 def settings_in_force(node: "Node", overrides: Mapping[str, str]) -> list[InForce]:
-    """Every topic setting with the value it would have."""
-    return [
-        InForce(row.name, render(row, overrides.get(row.name, row.default)),
-                TOPIC if row.name in overrides else DEFAULT, row.sensitive)
-        for row in ROWS
-    ]  # fmt: skip
+    """Every topic setting with the value it would have, and who says so."""
+    found: list[InForce] = []
+    for row in ROWS:
+        own = overrides.get(row.name)
+        if own is not None:
+            text: str | None = own
+            source = TOPIC
+        else:
+            text = node.config.topic_default(row.name)
+            sources = node.config.sources(row.synonyms[0]) if row.synonyms else []
+            source = sources[0].source if sources else DEFAULT
+        found.append(InForce(row.name, render(row, text), source, row.sensitive))
+    return found

@@ -39,7 +39,7 @@ class Pair:
 
 
 @pytest.fixture
-async def pair():
+async def pair() -> AsyncIterator[Pair]:
     made = await Pair().start()
     yield made
     await made.close()

@@ -3,15 +3,15 @@
 Replicas are a recorder that answers as a broker would; nothing opens a socket or a log.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
 
 from broker.cluster.configs import ConfigStore
 from broker.cluster.layout import Endpoint
 from broker.cluster.local import LocalStore
 from broker.cluster.membership import Membership
 from broker.cluster.view import MetadataCache
+from broker.config import BrokerConfig
 from broker.context import Node
 from broker.controller.channel import BrokerChannel, ControlResponse, LocalChannel
 from broker.controller.requests import ControlRequest
@@ -30,10 +30,6 @@ from protocol.messages.stop_replica import (
     StopReplicaResponse,
 )
 from protocol.messages.update_metadata import UpdateMetadataRequest
-from storage.config import LogConfig
-
-if TYPE_CHECKING:
-    from broker.config import BrokerConfig
 
 
 class FakeClock:
@@ -181,35 +177,12 @@ class MetadataNode:
         return [r for r in self.received if isinstance(r, UpdateMetadataRequest)]
 
 
-class FakeConfig:
-    """Broker settings that the topic handlers read, with Kafka's defaults for one node."""
-
-    def __init__(self, **changed: object) -> None:
-        self.auto_create_topics_enable = True
-        self.delete_topic_enable = True
-        self.num_partitions = 1
-        self.default_replication_factor = 1
-        self.offsets_topic_num_partitions = 50
-        self.offsets_topic_replication_factor = 1
-        self.offsets_topic_segment_bytes = 104857600
-        self.transaction_state_log_num_partitions = 50
-        self.transaction_state_log_replication_factor = 1
-        self.transaction_state_log_min_isr = 1
-        self.transaction_state_log_segment_bytes = 104857600
-        self.max_request_partition_size_limit = 2000
-        self.log_config = LogConfig()
-        for name, value in changed.items():
-            if not hasattr(self, name):
-                raise AttributeError(name)
-            setattr(self, name, value)
-
-
-def handler_node(part: MetadataNode, **config: object) -> Node:
+def handler_node(part: MetadataNode, settings: Mapping[str, str] | None = None) -> Node:
     """What handlers get, over the metadata half of a broker; other parts are missing."""
     node = Node()
     node.broker_id = part.broker_id
     node.cluster_id = part.membership.cluster_id
-    node.config = cast("BrokerConfig", FakeConfig(**config))
+    node.config = BrokerConfig(settings)
     node.clock = part.clock
     node.metadata = part.metadata
     node.controller = part.controller
