@@ -215,12 +215,16 @@ class _DecodeWriter(_Writer):
         assert spec.struct is not None
         if not spec.nullable(self.version):
             return self.read_struct(depth, spec.struct)
-        # A nullable struct is led by one byte: 1 for a value, -1 for null (Kafka takes any negative).
-        value = self.fresh("v")
-        self.put(depth, "if data[pos] > 127:")
-        self.put(depth + 1, f"{value} = None; pos += 1")
+        # A nullable struct is led by a byte: 1, or a negative one for null. As a tagged field it is
+        # led by 1 or 0 instead: there Kafka writes a varint.
+        value, lead = self.fresh("v"), self.fresh("n")
+        if spec.tag is None:
+            self.put(depth, f"{lead} = data[pos] < 128; pos += 1")
+        else:
+            self.put(depth, f"{lead}, pos = read_uvarint(data, pos)")
+        self.put(depth, f"if not {lead}:")
+        self.put(depth + 1, f"{value} = None")
         self.put(depth, "else:")
-        self.put(depth + 1, "pos += 1")
         made = self.read_struct(depth + 1, spec.struct)
         self.put(depth + 1, f"{value} = {made}")
         return value
@@ -345,7 +349,7 @@ class _EncodeWriter(_Writer):
     def differs(self, spec: FieldSpec, expression: str) -> str:
         """The condition under which a value is not the default."""
         if isinstance(spec.default, list):
-            return f"{expression} or {expression} is None" if spec.nullable_since is not None else expression
+            return f"{expression} != []" if spec.nullable_since is not None else expression
         if spec.default is None:
             return f"{expression} is not None"
         if spec.kind == "struct":
@@ -371,7 +375,7 @@ class _EncodeWriter(_Writer):
             text = f"{spec.name} cannot be null in version {self.version}"
             self.put(depth + 1, f"cannot_carry('{text}')")
         elif spec.kind == "struct":
-            self.put(depth + 1, f"{out}.append(255)")
+            self.put(depth + 1, f"{out}.append({255 if spec.tag is None else 0})")
         elif self.flexible:
             self.put(depth + 1, f"{out}.append(0)")
         else:

@@ -1,4 +1,9 @@
-"""Records of __consumer_offsets that consumer groups have (KIP-848)."""
+"""Records of __consumer_offsets that consumer groups have (KIP-848).
+
+Two tagged fields say "none" by a null that is written out; left out they mean something empty,
+which is not the same. Set `classic_member_metadata` and `assignment_epochs` to None where nothing
+is meant.
+"""
 
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
@@ -116,7 +121,9 @@ class ConsumerGroupMemberMetadataValue:
     subscribed_topic_regex: NullableString = ""
     rebalance_timeout_ms: Int32 = -1
     server_assignor: NullableString = ""
-    classic_member_metadata: Annotated[ClassicMemberMetadata | None, tag(0)] = None
+    classic_member_metadata: Annotated[ClassicMemberMetadata | None, tag(0)] = field(
+        default_factory=ClassicMemberMetadata
+    )
 
 
 @dataclass(slots=True)
@@ -187,7 +194,7 @@ class ConsumerGroupCurrentMemberAssignmentKey:
 class TopicPartitions:
     topic_id: Uuid = ZERO_UUID
     partitions: list[Int32] = field(default_factory=list)
-    assignment_epochs: Annotated[list[Int32] | None, tag(0)] = None
+    assignment_epochs: Annotated[list[Int32] | None, tag(0)] = field(default_factory=list)
 
 
 @dataclass(slots=True)

@@ -1,4 +1,8 @@
-"""Records of __consumer_offsets that streams groups have (KIP-1071)."""
+"""Records of __consumer_offsets that streams groups have (KIP-1071).
+
+As in `consumer_groups`, null is written out in the tagged lists `assignment_epochs` and
+`last_assignment_configs`; left out they are empty.
+"""
 
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
@@ -34,7 +38,9 @@ class StreamsGroupMetadataValue:
     epoch: Int32 = 0
     metadata_hash: Int64 = 0
     validated_topology_epoch: Annotated[Int32, tag(0)] = -1
-    last_assignment_configs: Annotated[list[LastAssignmentConfig] | None, tag(1)] = None
+    last_assignment_configs: Annotated[list[LastAssignmentConfig] | None, tag(1)] = field(
+        default_factory=list
+    )
     stored_description_topology_epoch: Annotated[Int32, tag(2)] = -1
     failed_description_topology_epoch: Annotated[Int32, tag(3)] = -1
 
@@ -152,7 +158,7 @@ class StreamsGroupCurrentMemberAssignmentKey:
 class CurrentTaskIds:
     subtopology_id: String = ""
     partitions: list[Int32] = field(default_factory=list)
-    assignment_epochs: Annotated[list[Int32] | None, tag(0)] = None
+    assignment_epochs: Annotated[list[Int32] | None, tag(0)] = field(default_factory=list)
 
 
 @dataclass(slots=True)

@@ -119,10 +119,7 @@ class Reader:
         if kind == "uuid":
             return self.take(16)
         if kind == "struct":
-            if spec.nullable(self.version) and self.take(1)[0] > 127:
-                return None
-            assert spec.struct is not None
-            return self.struct(spec.struct)
+            return self.nested(spec)
         length = self.length("int16" if kind == "string" else "int32")
         if length < 0:
             if length != -1 or not spec.nullable(self.version):
@@ -134,6 +131,15 @@ class Reader:
             raise Malformed("string too long")
         raw = self.take(length)
         return raw.decode("utf-8", "replace") if kind == "string" else raw
+
+    def nested(self, spec: FieldSpec) -> Any:
+        if spec.nullable(self.version):
+            # A tagged one has a varint instead of a signed byte before it.
+            lead = self.uvarint() - 1 if spec.tag is not None else self.number("int8")
+            if lead < 0:
+                return None
+        assert spec.struct is not None
+        return self.struct(spec.struct)
 
     def array(self, spec: FieldSpec, count: int) -> list[Any]:
         # No item is smaller than a byte: this bounds what a bare count can make us do.
@@ -208,5 +214,5 @@ class Writer:
         if not spec.nullable(self.version):
             raise UnsupportedField(f"{spec.name} cannot be null")
         if spec.kind == "struct":
-            return b"\xff"
+            return b"\xff" if spec.tag is None else b"\0"
         return self.length("int16" if spec.kind == "string" else "int32", -1)

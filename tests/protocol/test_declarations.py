@@ -124,8 +124,10 @@ def snake(name: str) -> str:
 
 def default_of(field: Spec, kind: str, nullable_ever: bool) -> Any:
     """A spec's default as a Python value."""
-    given = field.get("default", "")
-    if kind == "records" or (given in ("null", None) and nullable_ever):
+    # A bare JSON null is no default at all to Kafka's generator, which wants the word "null".
+    given = field.get("default")
+    given = "" if given is None else given
+    if kind == "records" or (given == "null" and nullable_ever):
         return None if nullable_ever else b""
     if kind.startswith("[]"):
         return []
