@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from protocol.compression import compress
+
 from protocol.crc import crc32c
 
 NONE, GZIP, SNAPPY, LZ4, ZSTD = range(5)
@@ -101,9 +102,9 @@ class Batch:
         )
         crc = crc32c(checked) if self.crc is None else self.crc
         length = len(checked) + 9 if self.length is None else self.length
-        return struct.pack(">qiibI", self.base_offset, length, self.leader_epoch, self.magic, crc) + (
-            checked
-        )
+        return struct.pack(
+            ">qiibI", self.base_offset, length, self.leader_epoch, self.magic, crc
+        ) + (checked)
 
     def _latest(self) -> int:
         deltas = [

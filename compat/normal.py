@@ -9,7 +9,8 @@ from protocol.compiler import specs_of
 from protocol.wire import ZERO_UUID, FieldSpec
 
 IGNORED = "<ignored>"
-_NONE_OF_THEM = (ZERO_UUID, "", None, 0, -1)
+_NONE = {"topic id": (ZERO_UUID,), "session id": (0,), "producer id": (-1,)}
+"""The values of a space that mean "none" and are compared as they are."""
 
 
 class Aliases:
@@ -26,7 +27,7 @@ class Aliases:
 
     def symbol(self, space: str, value: Any) -> Any:
         """The symbol of a value; the ones that mean "none" stay what they are."""
-        if value in _NONE_OF_THEM:
+        if value in _NONE.get(space, ()) or value in ("", None):
             return value.hex() if isinstance(value, bytes) else value
         known = self._symbols.setdefault(space, {})
         if value not in known:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from protocol.compression import decompress
+
 from protocol.crc import crc32c
 
 LIMIT = 64 << 20
@@ -64,9 +65,21 @@ def read_records(
 
 
 def _batch(data: bytes, producer: Callable[[int], Any]) -> dict[str, Any]:
-    (base, length, epoch, magic, crc, attributes, last, first_ms, max_ms, pid, pepoch, seq, count) = (
-        _V2.unpack_from(data)
-    )
+    (
+        base,
+        length,
+        epoch,
+        magic,
+        crc,
+        attributes,
+        last,
+        first_ms,
+        max_ms,
+        pid,
+        pepoch,
+        seq,
+        count,
+    ) = _V2.unpack_from(data)
     out: dict[str, Any] = {
         "base_offset": base,
         "leader_epoch": epoch,
@@ -85,7 +98,9 @@ def _batch(data: bytes, producer: Callable[[int], Any]) -> dict[str, Any]:
         out["length"] = length
     try:
         body = data[_V2.size :]
-        out["records"] = _records(decompress(attributes & 7, body, LIMIT) if attributes & 7 else body)
+        out["records"] = _records(
+            decompress(attributes & 7, body, LIMIT) if attributes & 7 else body
+        )
     except Exception:  # noqa: BLE001 - unreadable on purpose in some cases
         out["records"] = data[_V2.size :].hex()
     return out

@@ -200,6 +200,41 @@ class Run:
         frame = bytes(out) + body
         return self.note(api, version, self.link(link).exchange(frame), frame, step)
 
+    def extra(self, tail: bytes, **fields: Any) -> Any:
+        """Asks the case's API with bytes behind the body."""
+        frame = self.frame(self.case.api, self.version, fields) + tail
+        return self.note(self.case.api, self.version, self.link().exchange(frame), frame)
+
+    def gone(self, alias: str) -> None:
+        """Waits until a deleted topic is unknown."""
+        self.side.gone(self._names[alias])
+
+    def raw_bytes(self, data: bytes, *, step: str, link: str = "main") -> None:
+        """Sends any bytes and writes down whether an answer, the end, or nothing follows."""
+        connection = self.link(link)
+        connection.send_raw(data)
+        outcome = connection.receive(1.0)
+        done = Step(step, self.case.api, self.version, outcome.kind, outcome.frame.hex() or None)
+        done.request = data
+        self.steps.append(done)
+
+    def raw_answer(
+        self, api: str, version: int, frame: bytes, correlation: int, *, step: str | None = None
+    ) -> Any:
+        """Sends a frame made by hand whose answer should be one of that API and version."""
+        self._correlation = correlation
+        return self.note(api, version, self.link().exchange(frame), frame, step)
+
+    def expect(self, api: str, version: int, correlation: int) -> Any:
+        """Takes an answer to something sent before by hand."""
+        self._correlation = correlation
+        return self.note(api, version, self.link().receive(), b"")
+
+    def note_end(self, link: str) -> None:
+        """Writes down what comes after the last byte."""
+        kind = self.link(link).receive(1.0).kind
+        self.steps.append(Step("end of the connection", self.case.api, self.version, kind))
+
     def link(self, name: str = "main") -> Link:
         found = self._links.get(name)
         if found is None:
@@ -259,7 +294,11 @@ class Run:
         """Produces to one partition, at the case's version if the case is about Produce."""
         own = self.version if self.case.api == "Produce" else 9
         data = {"index": partition, "records": records}
-        topic = {"name": self.name(alias), "topic_id": self.topic_id(alias), "partition_data": [data]}
+        topic = {
+            "name": self.name(alias),
+            "topic_id": self.topic_id(alias),
+            "partition_data": [data],
+        }
         return self.ask(
             "Produce",
             own if version is None else version,
@@ -269,6 +308,14 @@ class Run:
             answered=acks != 0,
             **extra,
         )
+
+    def coordinator(self, kind: int) -> None:
+        """Waits until a coordinator is known: the first question makes its internal topic."""
+        self.side.coordinator(kind)
+
+    def ask_produce(self, alias: str, records: bytes, partition: int = 0) -> Any:
+        """Produces at version 9 in a case that is about another API."""
+        return self.produce(alias, records, partition=partition, version=9)
 
     def everything(self, alias: str, partition: int = 0) -> Any:
         """Fetches a whole partition (version 11), to see what a case left behind."""

@@ -1,0 +1,277 @@
+"""Sends one corpus of requests to a real Apache Kafka and to Odradek and compares the answers.
+
+    python -m compat.differential [--against 3.9.2|4.4.0|both] [--api NAME]... [--generated N]
+                                  [--seed S] [--odradek HOST:PORT] [--ci] [--recorded]
+
+Versions that Apache Kafka 3.9.2 serves are judged by it, newer ones by 4.4.0. Every difference that
+compat/DIFFERENCES.md does not list is printed, and the exit status is 1 if there is any. `--recorded`
+takes the judges' answers from files instead and needs no Java; `--record` writes those files.
+"""
+
+import argparse
+import contextlib
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+
+from compat import corpus
+from compat.compare import Difference, Entry, Explained, in_span
+from compat.generate import generated_items
+from compat.play import Item, Judge, Live, Player, Report
+from compat.recording import Recording, write_recordings
+from compat.reference import (
+    VERSIONS,
+    NoReference,
+    Reference,
+    ending_on_sigterm,
+    free_ports,
+    missing,
+)
+from compat.script import CASES
+from compat.sides import SETTINGS, NotReady, OdradekProcess, Side, described, reference_side
+
+OFFERED = {
+    "ApiVersions": (0, 5),
+    "Metadata": (0, 13),
+    "Produce": (0, 13),
+    "Fetch": (0, 18),
+    "ListOffsets": (0, 11),
+    "OffsetForLeaderEpoch": (0, 4),
+    "CreateTopics": (0, 7),
+    "DeleteTopics": (0, 6),
+    "CreatePartitions": (0, 3),
+    "DeleteRecords": (0, 2),
+    "DescribeConfigs": (0, 4),
+    "AlterConfigs": (0, 2),
+    "IncrementalAlterConfigs": (0, 1),
+    "DescribeCluster": (0, 2),
+    "DescribeLogDirs": (0, 5),
+    "DescribeTopicPartitions": (0, 0),
+    "DescribeProducers": (0, 0),
+    "InitProducerId": (0, 5),
+    "FindCoordinator": (0, 6),
+    "ListConfigResources": (0, 1),
+}
+"""What the corpus must cover; Odradek's own ApiVersions answer is held against it."""
+
+LAST_OF_OLD = {
+    **{name: high for name, (_, high) in OFFERED.items()},
+    **{"ApiVersions": 4, "Metadata": 12, "Produce": 11, "Fetch": 17, "ListOffsets": 9},
+    **{"DescribeCluster": 1, "DescribeLogDirs": 4},
+    **{"DescribeTopicPartitions": -1, "ListConfigResources": -1},
+}
+"""The last version of each API that 3.9.2 serves in ZooKeeper mode."""
+
+OLD, NEW = VERSIONS
+CI_GENERATED = 600
+
+
+def judge_of(api: str, version: int) -> str:
+    """Who judges a version of an API: 3.9.2 where it serves it, else 4.4.0."""
+    return OLD if version <= LAST_OF_OLD[api] else NEW
+
+
+def plan(arguments: argparse.Namespace) -> list[Item]:
+    """The cases and versions that the command line asks for."""
+    corpus.load()
+    items = []
+    for case in CASES:
+        if arguments.api and case.api not in arguments.api:
+            continue
+        if arguments.case and not fnmatchcase(case.name, arguments.case):
+            continue
+        for version in range(case.versions[0], case.versions[1] + 1):
+            judge = judge_of(case.api, version)
+            if in_span(version, arguments.versions) and arguments.against in (judge, "both"):
+                items.append(Item(case, version, judge))
+    generated = [i for i in generated_items(arguments.generated, arguments.seed, judge_of)]
+    return items + [
+        i
+        for i in generated
+        if arguments.against in (i.judge, "both") and arguments.api in ([], [i.case.api])
+    ]
+
+
+def _options() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m compat.differential", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--against", choices=(*VERSIONS, "both"), default="both")
+    parser.add_argument("--api", action="append", default=[], metavar="NAME")
+    parser.add_argument("--case", help="only cases whose name fits this shell pattern")
+    parser.add_argument("--versions", default="*", help="only these versions, such as 3-7 or 9+")
+    parser.add_argument("--generated", type=int, default=0, help="so many generated requests too")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--odradek", metavar="HOST:PORT", help="ask this one instead of starting one"
+    )
+    parser.add_argument(
+        "--subject", choices=VERSIONS, help="compare a reference instead of Odradek"
+    )
+    parser.add_argument("--ci", action="store_true", help=f"with {CI_GENERATED} generated requests")
+    parser.add_argument("--recorded", action="store_true", help="judge by recorded answers")
+    parser.add_argument("--record", action="store_true", help="write the recorded answers anew")
+    parser.add_argument("--texts", action="store_true", help="also print how sentences differ")
+    parser.add_argument("--show-explained", action="store_true")
+    parser.add_argument("--log", help="keep Odradek's log in this file")
+    parser.add_argument("--keep", metavar="DIR", help="keep the references' directories there")
+    parser.add_argument("--progress", action="store_true", help="one line for each chunk of cases")
+    return parser
+
+
+@contextlib.contextmanager
+def sides(
+    arguments: argparse.Namespace, items: Sequence[Item]
+) -> Iterator[tuple[dict[str, Judge], Live]]:
+    """The judges that the plan needs, and the broker that is judged, all answering."""
+    wanted = sorted({i.judge for i in items})
+    with contextlib.ExitStack() as stack:
+        references = {}
+        if not arguments.recorded:
+            references = {name: _launched(stack, name, arguments.keep) for name in wanted}
+        subject = _subject(arguments, stack)
+        judges: dict[str, Judge] = {}
+        for name in wanted:
+            if arguments.recorded:
+                judges[name] = Recording(name)
+            else:
+                side = stack.enter_context(reference_side(references[name]))
+                side.warm_up()
+                judges[name] = Live(side)
+        yield judges, subject
+
+
+def _launched(stack: contextlib.ExitStack, version: str, keep: str | None) -> Reference:
+    lack = missing(version)
+    if lack:
+        raise NoReference(lack)
+    directory = f"{keep}/{version}-{len(stack._exit_callbacks)}" if keep else None
+    reference = Reference(version, settings=SETTINGS, directory=directory)
+    stack.callback(reference.close)
+    reference.launch()
+    return reference
+
+
+def _subject(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> Live:
+    if arguments.subject:
+        side = stack.enter_context(
+            reference_side(_launched(stack, arguments.subject, arguments.keep))
+        )
+        side.name = "subject"
+    elif arguments.odradek:
+        host, port = arguments.odradek.rsplit(":", 1)
+        side = Side("odradek", host, int(port))
+    else:
+        process = OdradekProcess()
+        stack.callback(lambda: process.close(arguments.log))
+        process.launch(free_ports(1)[0])
+        process.wait()
+        side = Side("odradek", "127.0.0.1", process.port)
+    side.learn_versions()
+    side.warm_up()
+    return Live(side)
+
+
+def print_differences(found: Sequence[Difference], limit: int = 2000) -> None:
+    """One line a difference; the same one in several versions is told once."""
+    grouped: dict[tuple[str, ...], list[int]] = {}
+    for each in found:
+        key = (
+            each.judge,
+            each.api,
+            each.case if each.api == each.case_api else f"{each.case_api}/{each.case}",
+            each.step,
+            each.path,
+            described(each.theirs),
+            described(each.ours),
+        )
+        grouped.setdefault(key, []).append(each.version)
+    for number, (key, versions) in enumerate(grouped.items()):
+        if number == limit:
+            print(f"... and {len(grouped) - limit} more")
+            break
+        judge, api, case, step, path, theirs, ours = key
+        print(f"{api} v{spans(versions)} {case} [{step}] {path}: {judge} {theirs}; Odradek {ours}")
+
+
+def spans(versions: Sequence[int]) -> str:
+    """Version numbers as ranges: 0-3,7."""
+    out: list[list[int]] = []
+    for version in sorted(set(versions)):
+        if out and version == out[-1][1] + 1:
+            out[-1][1] = version
+        else:
+            out.append([version, version])
+    return ",".join(f"{a}" if a == b else f"{a}-{b}" for a, b in out)
+
+
+def uncovered(report: Report) -> list[str]:
+    """Versions of APIs without one accepted and two refused requests."""
+    lacking = []
+    for api, (low, high) in OFFERED.items():
+        for version in range(low, high + 1):
+            good, bad = report.accepted[api, version], report.refused[api, version]
+            if not good or bad < 2:
+                lacking.append(f"{api} v{version}: {good} accepted, {bad} refused")
+    return lacking
+
+
+def _conclude(
+    report: Report, known: int, unknown: Sequence[Difference], stale: Sequence[Entry], full: bool
+) -> int:
+    for entry in stale:
+        print(f"DIFFERENCES.md: {entry.id} did not occur any more.")
+    lacking = uncovered(report) if full else []
+    for line in lacking:
+        print(f"not covered: {line}")
+    for fault in report.faults:
+        print(f"fault of the corpus: {fault}")
+    print(
+        f"{report.cases} cases, {report.requests} requests, {known} explained differences, "
+        f"{len(unknown)} unexplained."
+    )
+    return 1 if unknown or stale or lacking or report.faults else 0
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """The whole command; gives the exit status."""
+    if arguments.ci:
+        arguments.generated = arguments.generated or CI_GENERATED
+    began = time.monotonic()
+    items = plan(arguments)
+    with sides(arguments, items) as (judges, subject):
+        ready = time.monotonic()
+        player = Player(judges, subject)
+        player.chatty = player.chatty or arguments.progress
+        report = player.play(items)
+    explained = Explained.load() if not arguments.subject else Explained("")
+    known, unknown = explained.split(report.differences)
+    if arguments.record:
+        write_recordings(report)
+    if arguments.show_explained:
+        print_differences(known)
+    print_differences(unknown)
+    if arguments.texts:
+        for (api, theirs, ours), count in sorted(report.texts.items()):
+            print(f"text {api} ({count}): {theirs!r} / {ours!r}")
+    full = not (arguments.api or arguments.case) and arguments.against == "both"
+    full = full and arguments.versions == "*" and not arguments.subject
+    status = _conclude(report, len(known), unknown, explained.stale() if full else [], full)
+    print(f"start {ready - began:.1f} s, comparison {time.monotonic() - ready:.1f} s")
+    return status
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    arguments = _options().parse_args(words)
+    try:
+        with ending_on_sigterm():
+            return run(arguments)
+    except (NoReference, NotReady) as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
