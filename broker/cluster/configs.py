@@ -126,6 +126,8 @@ class ConfigStore:
             except StoreError as error:
                 # The next session event or change notice brings us back here.
                 log.warning("config changes could not be read: %s", error)
+            except Exception:
+                log.exception("a config change could not be taken over")
 
     async def _load(self) -> None:
         names = await self._store.children(layout.CONFIG_CHANGES, self._on_watch)

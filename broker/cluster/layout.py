@@ -9,7 +9,6 @@ import base64
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
-from urllib.parse import quote, unquote
 
 CONTROLLER = "/controller"
 CONTROLLER_EPOCH = "/controller_epoch"
@@ -87,11 +86,15 @@ def config_path(kind: str, name: str) -> str:
 
 def entity_name(name: str) -> str:
     """A user, client id or address as a node name: percent-encoded, but for the default entity."""
+    from urllib.parse import quote  # not needed at start, and slow to import
+
     return name if name == DEFAULT_ENTITY else quote(name, safe="-._")
 
 
 def plain_name(node: str) -> str:
     """The other way round."""
+    from urllib.parse import unquote
+
     return node if node == DEFAULT_ENTITY else unquote(node)
 
 

@@ -5,7 +5,7 @@ does it: the set's stat carries the creation's transaction id, which is the brok
 """
 
 import logging
-import uuid
+import os
 from collections.abc import Callable
 
 from broker.clock import Clock
@@ -32,7 +32,11 @@ TRIES = 10
 def random_uuid() -> bytes:
     """A topic or cluster id as Kafka draws them: random, not starting with a dash when printed."""
     while True:
-        value = uuid.uuid4().bytes
+        # A version 4 UUID by hand: the module that makes them costs a start 5 ms.
+        raw = bytearray(os.urandom(16))
+        raw[6] = raw[6] & 0x0F | 0x40
+        raw[8] = raw[8] & 0x3F | 0x80
+        value = bytes(raw)
         if not layout.encode_uuid(value).startswith("-"):
             return value
 

@@ -112,7 +112,10 @@ class Outbox:
         self._queue.clear()
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
-        await self._channel.close()
+        try:
+            await self._channel.close()
+        except Exception:
+            log.exception("the channel to broker %d could not be closed", self._broker_id)
 
     async def _run(self) -> None:
         while True:

@@ -129,7 +129,7 @@ def take_over(state: State, unclean: Unclean = never) -> Plan:
     The brokers have heard who is alive before (`announce_brokers`): a follower refuses a leader
     that is not in its metadata.
     """
-    plan = settle(state, list(state.keys()), unclean)
+    plan = settle(state, list(state.all_keys()), unclean)
     _tell_hosted(state, plan, set(state.brokers))
     plan.notices.everything |= set(state.brokers)
     return plan

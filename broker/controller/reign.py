@@ -78,7 +78,8 @@ class Reign:
                 await event()
 
         if not self._closed:
-            self._queue(name, while_it_lasts)
+            # Events of an earlier reign may still be queued under the same name, and do nothing.
+            self._queue(None if name is None else f"{id(self)} {name}", while_it_lasts)
 
     async def begin(self) -> None:
         """Read the tree, tell the brokers who is alive, then settle and tell everything.

@@ -125,7 +125,7 @@ class Writer:
         if broker.id in notices.everything:
             if self._full is None:
                 self._full = self._metadata(
-                    {**dict.fromkeys(self._state.keys()), **notices.metadata}
+                    {**dict.fromkeys(self._state.all_keys()), **notices.metadata}
                 )
             parts = self._full or [[]]
         elif self._partial:

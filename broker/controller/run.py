@@ -8,7 +8,7 @@ in the store fails the call that met it, never the process.
 
 import asyncio
 import logging
-import random as random_module
+import os
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
@@ -44,7 +44,10 @@ RETRY_S = 1.0
 """Before an election or a load that the store refused is tried again."""
 NO_CONTROLLER = -1
 
-_random = random_module.SystemRandom()
+
+def any_below(limit: int) -> int:
+    """A random number from 0 to limit-1: which broker a topic's first replica goes to."""
+    return int.from_bytes(os.urandom(8), "big") % limit
 
 
 class NotController(Exception):
@@ -67,7 +70,7 @@ class Controller:
         *,
         listener: str = "PLAINTEXT",
         unclean: Unclean = decide.never,
-        random: Callable[[int], int] = _random.randrange,
+        random: Callable[[int], int] = any_below,
         new_uuid: Callable[[], bytes] = random_uuid,
     ) -> None:
         self.controller_id = NO_CONTROLLER
@@ -239,7 +242,7 @@ class Controller:
                 return
             try:
                 result = await work(Admin(self._reign, self._random))
-            except ControllerMoved:
+            except (ControllerMoved, asyncio.CancelledError):
                 _fail(future, NotController())
                 raise
             except Exception as error:  # noqa: BLE001 - it is the caller's to judge
@@ -268,6 +271,8 @@ class Controller:
     async def _return(self) -> None:
         """A new session: register again, then stand for election."""
         await self._resign()
+        if self._task is None:
+            return
         await self._membership.register()
         self._put("elect", self._elect)
 
@@ -278,7 +283,7 @@ class Controller:
 
     async def _elect(self) -> None:
         """Find out who is the controller; become it if nobody is."""
-        while True:
+        while self._task is not None:  # not while stopping
             stat = await self._store.exists(layout.CONTROLLER, self._on_controller_node)
             if stat is not None:
                 if await self._found(stat.owner):

@@ -104,7 +104,7 @@ class State:
         """Replicas that are not reachable now (UpdateMetadata's OfflineReplicas)."""
         return [broker_id for broker_id in replicas if not self.alive(broker_id, key)]
 
-    def keys(self) -> Iterator[Key]:
+    def all_keys(self) -> Iterator[Key]:
         """Every partition."""
         for name, topic in self.topics.items():
             for index in topic.partitions:

@@ -614,3 +614,30 @@ async def test_an_unforeseen_error_ends_the_reign_and_it_begins_anew(
     await settled(node)
     await made(node, "u", (0,))
     assert node.metadata.view.topics.keys() == {"t", "u"}
+
+
+async def test_a_change_seen_by_a_new_reign_is_not_lost_in_the_old_ones_queue(
+    node: MetadataNode,
+) -> None:
+    """An event of a reign that has ended still waits when the next reign wants the same one."""
+    reign = node.controller._reign
+    assert reign is not None
+    reign._on_topics(None)  # type: ignore[arg-type]
+    await node.controller._resign()
+    await node.controller._reign_with(2, 1)  # as if elected again in between
+    node.controller._reign.fence.version = 1  # type: ignore[union-attr]
+    await node.store.create("/config/topics/x", b"")
+    await node.store.create("/brokers/topics/x", b'{"version":1,"partitions":{"0":[0]}}')
+    await until(node, lambda view: "x" in view.topics)
+
+
+async def test_a_stopping_controller_does_not_stand_for_election_again() -> None:
+    node = MetadataNode(LocalStore())
+    await node.start()
+    await node.store.delete(layout.CONTROLLER)
+    await asyncio.sleep(0)  # the watch has queued an election
+    await node.controller.stop()
+    assert not node.controller.active
+    assert await node.store.exists(layout.CONTROLLER) is None
+    await node.configs.close()
+    await node.store.close()
