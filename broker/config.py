@@ -51,6 +51,7 @@ DYNAMIC_BROKER, DYNAMIC_DEFAULT, STATIC, DEFAULT = 2, 3, 4, 5
 _MINUTE_MS = 60_000
 _HOUR_MS = 3_600_000
 _UNITS = {
+    "log.retention.ms": 1,
     "log.retention.minutes": _MINUTE_MS,
     "log.retention.hours": _HOUR_MS,
     "log.roll.hours": _HOUR_MS,
@@ -204,11 +205,10 @@ class BrokerConfig:
 
     @staticmethod
     def _in_ms(name: str, text: str) -> str:
-        unit = _UNITS.get(name)
-        if unit is None:
+        if name not in _UNITS:
             return text
         number = int(text)
-        return str(number * unit if number >= 0 else -1)
+        return str(number * _UNITS[name] if number >= 0 else -1)
 
     # --- changes while running -------------------------------------------------------------------
 

@@ -1,0 +1,68 @@
+"""ApiVersions (key 18): which APIs and versions this broker serves (KIP-35).
+
+Versions 0-5: 1 throttle time; 2 throttling after the answer (KIP-219); 3 the client's software
+(KIP-511) and features (KIP-584); 4 features whose lowest version is 0 (KIP-1022); 5 the cluster and
+broker the client believes to reach (KIP-1242). A version above that is answered by the dispatcher,
+in version 0 form with error 35.
+
+An API is offered when it has a handler, from the lowest version Apache Kafka 3.9 serves to the
+newest stable one. Left out: features. None is supported or finalized, and none of their tagged
+fields is written, also not the epoch 0 that Apache Kafka 3.9 tells: librdkafka before 2.2 cannot
+skip tagged fields in this answer.
+"""
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+from broker.handlers import HANDLERS
+from protocol.apis import API_BY_KEY
+from protocol.errors import ErrorCode
+from protocol.messages.api_versions import ApiVersion, ApiVersionsRequest, ApiVersionsResponse
+
+if TYPE_CHECKING:
+    from broker.context import Context, Node
+
+SOFTWARE_SINCE = 3
+CLUSTER_SINCE = 5
+NO_NODE = -1
+_ALPHANUMERIC = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
+_INSIDE = _ALPHANUMERIC | frozenset(".-")
+
+
+def handle(node: "Node", context: "Context", request: ApiVersionsRequest) -> ApiVersionsResponse:
+    """The table of APIs; remembers the client's software in the context."""
+    version = context.version
+    if version >= SOFTWARE_SINCE:
+        if not (
+            _is_name(request.client_software_name) and _is_name(request.client_software_version)
+        ):
+            return ApiVersionsResponse(error_code=ErrorCode.INVALID_REQUEST)
+        context.software_name = request.client_software_name
+        context.software_version = request.client_software_version
+    if version >= CLUSTER_SINCE and not _reached(node, request):
+        return ApiVersionsResponse(error_code=ErrorCode.REBOOTSTRAP_REQUIRED)
+    return ApiVersionsResponse(api_keys=offered())
+
+
+@cache
+def offered() -> list[ApiVersion]:
+    """Every API with a handler, by key. Shared by all answers: not to be changed."""
+    stems = frozenset(HANDLERS)
+    return [
+        ApiVersion(api.key, api.min_version, api.latest_stable)
+        for api in sorted(API_BY_KEY.values())
+        if api.stem in stems
+    ]
+
+
+def _is_name(text: str) -> bool:
+    """Letters, digits, dots and dashes; a letter or digit first and last."""
+    return text[:1] in _ALPHANUMERIC and text[-1:] in _ALPHANUMERIC and _INSIDE.issuperset(text)
+
+
+def _reached(node: "Node", request: ApiVersionsRequest) -> bool:
+    """Whether the client is where it believes to be."""
+    return request.cluster_id in (None, node.cluster_id) and request.node_id in (
+        NO_NODE,
+        node.broker_id,
+    )

@@ -1,0 +1,182 @@
+"""DescribeConfigs (key 32): settings of topics, brokers, loggers and client metrics (KIP-133).
+
+Versions 0-4: 1 sources and synonyms (KIP-226); 2 throttling after the answer (KIP-219); 3 types
+and documentation (KIP-569); 4 flexible. Broker loggers are KIP-412, client metrics KIP-714.
+
+A broker answers for itself, and under the name "" for the dynamic settings of all brokers. In
+version 0 is_default is never set, as in Apache Kafka 3.9. Keys that do not exist are left out; an
+empty list of keys means all, like null. Client metrics are answered as by Apache Kafka 4.4 (3.9
+has them in KRaft mode only). Left out: groups (refused as in Apache Kafka 3.9), authorization.
+"""
+
+from collections.abc import Collection, Iterable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from broker import logging_setup
+from broker.cluster import layout
+from broker.cluster.configs import CLIENT_METRICS as CLIENT_METRICS_KIND
+from broker.config import (
+    DEFAULT,
+    DYNAMIC_DEFAULT,
+    BrokerConfig,
+    Source,
+    setting_of,
+    shown,
+)
+from broker.config_changes import Resource, broker_name
+from broker.controller.topics import Refused, check_name
+from broker.settings import CLIENT_METRICS, SETTINGS
+from protocol.errors import ErrorCode
+from protocol.messages.describe_configs import (
+    DescribeConfigsRequest,
+    DescribeConfigsResource,
+    DescribeConfigsResourceResult,
+    DescribeConfigsResponse,
+    DescribeConfigsResult,
+    DescribeConfigsSynonym,
+)
+from storage import config as topic_config
+from storage.settings import Kind, Scope, render
+
+if TYPE_CHECKING:
+    from broker.context import Context, Node
+
+TOPIC_SOURCE, LOGGER_SOURCE, CLIENT_METRICS_SOURCE = 1, 6, 7
+
+
+class _Entry(NamedTuple):
+    """One setting of a resource; `sources` best first."""
+
+    name: str
+    value: str | None
+    sources: list[Source]
+    kind: Kind
+    doc: str
+    read_only: bool = False
+    sensitive: bool = False
+
+
+def handle(
+    node: "Node", context: "Context", request: DescribeConfigsRequest
+) -> DescribeConfigsResponse:
+    """Answer every resource by itself."""
+    return DescribeConfigsResponse(
+        results=[_result(node, request, resource) for resource in request.resources]
+    )
+
+
+def _result(
+    node: "Node", request: DescribeConfigsRequest, resource: DescribeConfigsResource
+) -> DescribeConfigsResult:
+    result = DescribeConfigsResult(
+        resource_type=resource.resource_type, resource_name=resource.resource_name
+    )
+    keys = frozenset(resource.configuration_keys or ())
+    try:
+        result.configs = _configs(node, request, resource, keys)
+    except Refused as refused:
+        result.error_code = refused.refusal.code
+        result.error_message = refused.refusal.message or ""
+    return result
+
+
+def _configs(
+    node: "Node",
+    request: DescribeConfigsRequest,
+    resource: DescribeConfigsResource,
+    keys: Collection[str],
+) -> list[DescribeConfigsResourceResult]:
+    kind, name = resource.resource_type, resource.resource_name
+    if kind == Resource.BROKER_LOGGER:
+        return _loggers(node, name, keys)
+    entries: Iterable[_Entry]
+    if kind == Resource.TOPIC:
+        check_name(name)
+        if name not in node.metadata.view.topics:
+            raise Refused(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+        entries = topic_entries(node, name)
+    elif kind == Resource.BROKER:
+        single = broker_name(node.config, name, empty=True) is not None
+        entries = _broker_entries(node.config) if single else _cluster_entries(node.config)
+    elif kind == Resource.CLIENT_METRICS:
+        if not name:
+            raise Refused(ErrorCode.INVALID_REQUEST, "A client metrics subscription has a name.")
+        entries = _client_metrics_entries(node, name)
+    else:
+        raise Refused(ErrorCode.INVALID_REQUEST, f"Resources of type {kind} are not described.")
+    return [_shown(request, entry) for entry in entries if not keys or entry.name in keys]
+
+
+def _shown(request: DescribeConfigsRequest, entry: _Entry) -> DescribeConfigsResourceResult:
+    synonyms = []
+    if request.include_synonyms:
+        synonyms = [
+            DescribeConfigsSynonym(s.name, None if entry.sensitive else s.value, s.source)
+            for s in entry.sources
+        ]
+    return DescribeConfigsResourceResult(
+        name=entry.name,
+        value=None if entry.sensitive else entry.value,
+        read_only=entry.read_only,
+        config_source=entry.sources[0].source if entry.sources else DEFAULT,
+        is_sensitive=entry.sensitive,
+        synonyms=synonyms,
+        config_type=entry.kind,
+        documentation=entry.doc if request.include_documentation else None,
+    )
+
+
+def topic_entries(node: "Node", topic: str) -> Iterator[_Entry]:
+    """A topic's settings: its own, then what the broker has for topics without their own."""
+    overrides = node.configs.topic(topic)
+    config = node.config
+    for row in topic_config.ROWS:
+        # A broker's value counts from the first synonym on: see BrokerConfig.sources.
+        sources = config.sources(row.synonyms[0]) if row.synonyms else []
+        own = overrides.get(row.name)
+        value = render(row, own if own is not None else config.topic_default(row.name))
+        if own is not None:
+            sources = [Source(row.name, value or "", TOPIC_SOURCE), *sources]
+        yield _Entry(row.name, value, sources, row.kind, row.doc)
+
+
+def _broker_entries(config: BrokerConfig) -> Iterator[_Entry]:
+    strange = [name for name in config.given if name not in SETTINGS]
+    for name in (*SETTINGS, *strange):
+        value = config.value(name) if name in SETTINGS else config.given[name]
+        yield _broker_entry(name, shown(name, value), config.sources(name))
+
+
+def _cluster_entries(config: BrokerConfig) -> Iterator[_Entry]:
+    for name, text in config.dynamic_default.items():
+        sources = [s for s in config.sources(name) if s.source == DYNAMIC_DEFAULT]
+        yield _broker_entry(name, text, sources)
+
+
+def _broker_entry(name: str, value: str | None, sources: list[Source]) -> _Entry:
+    row = setting_of(name)
+    if row is None:
+        return _Entry(name, None, sources, Kind.UNKNOWN, "", read_only=True, sensitive=True)
+    # `listener.name.X.SETTING` is not among the settings that Kafka lists as dynamic.
+    read_only = row.scope is Scope.READ_ONLY or row.name != name
+    return _Entry(name, value, sources, row.kind, row.doc, read_only, row.sensitive)
+
+
+def _client_metrics_entries(node: "Node", name: str) -> Iterator[_Entry]:
+    overrides = node.configs.overrides(CLIENT_METRICS_KIND, layout.entity_name(name))
+    for row in CLIENT_METRICS.values():
+        own = overrides.get(row.name)
+        sources = [] if own is None else [Source(row.name, own, CLIENT_METRICS_SOURCE)]
+        value = render(row, row.default if own is None else own)
+        yield _Entry(row.name, value, sources, row.kind, row.doc)
+
+
+def _loggers(node: "Node", name: str, keys: Collection[str]) -> list[DescribeConfigsResourceResult]:
+    if not name:
+        raise Refused(ErrorCode.INVALID_REQUEST, "Loggers belong to a broker: name its number.")
+    broker_name(node.config, name, empty=False)
+    return [
+        DescribeConfigsResourceResult(name=logger, value=level, config_source=LOGGER_SOURCE)
+        for logger, level in logging_setup.levels().items()
+        if not keys or logger in keys
+    ]
