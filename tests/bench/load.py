@@ -173,7 +173,7 @@ class Large:
 
 def pipelined(job: dict[str, Any]) -> dict[str, Any]:
     """Many connections, small requests of one kind."""
-    request = requests.tiny_produce(job["topic"])
+    request = requests.tiny_produce(job["topic"], job.get("partitions", 1))
     size = _answer_size(job["bootstrap"], request)
     connections = [
         Small(job["bootstrap"], request, size, job["depth"]) for _ in range(job["connections"])

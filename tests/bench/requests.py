@@ -20,16 +20,16 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _produce(topic: str, records: bytes) -> bytes:
-    data = TopicProduceData(
-        name=topic, partition_data=[PartitionProduceData(index=0, records=memoryview(records))]
-    )
+def _produce(topic: str, records: bytes, partitions: int = 1) -> bytes:
+    view = memoryview(records)
+    parts = [PartitionProduceData(index=index, records=view) for index in range(partitions)]
+    data = TopicProduceData(name=topic, partition_data=parts)
     return frame(ProduceRequest(acks=1, timeout_ms=10_000, topic_data=[data]), PRODUCE_VERSION)
 
 
-def tiny_produce(topic: str) -> bytes:
-    """One record of 100 bytes."""
-    return _produce(topic, batch([RECORD], timestamp=now_ms()))
+def tiny_produce(topic: str, partitions: int = 1) -> bytes:
+    """One record of 100 bytes to each of the first partitions."""
+    return _produce(topic, batch([RECORD], timestamp=now_ms()), partitions)
 
 
 def large_batch(size: int, record: int = 1000) -> bytes:
