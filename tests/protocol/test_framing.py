@@ -1,4 +1,4 @@
-"""The frame splitter: any cut of a stream gives the same frames, and memory follows what was sent."""
+"""The frame splitter: any cut gives the same frames, and memory follows what was sent."""
 
 import tracemalloc
 
@@ -93,6 +93,19 @@ def test_a_long_length_alone_reserves_little() -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < FIRST_CHUNK + 100_000
+
+
+def test_memory_at_most_doubles_what_was_sent() -> None:
+    limit = 100 << 20
+    splitter = FrameSplitter(limit)
+    piece = bytes(FIRST_CHUNK)
+    tracemalloc.start()
+    splitter.feed(limit.to_bytes(4, "big") + b"x")
+    for _ in range(3):
+        splitter.feed(piece)
+    kept = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert kept < 2 * (3 * FIRST_CHUNK + 1) + 100_000
 
 
 def test_a_large_frame_grows_with_what_comes() -> None:

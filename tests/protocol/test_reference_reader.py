@@ -2,7 +2,8 @@
 
 import random
 import tracemalloc
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,29 @@ from hypothesis import strategies as st
 
 from protocol.compiler import decoder, encoder
 from protocol.errors import Malformed, UnsupportedField
-from protocol.wire import FieldSpec
+from protocol.wire import (
+    Bool,
+    Bytes,
+    FieldSpec,
+    Float64,
+    Int8,
+    Int16,
+    Int64,
+    NullableBytes,
+    NullableRecords,
+    NullableString,
+    Records,
+    String,
+    UInt16,
+    UInt32,
+    Uuid,
+    ignorable,
+    nullable_since,
+    nullable_until,
+    since,
+    tag,
+    until,
+)
 from tests.kit.reference_codec import (
     Writer,
     initial,
@@ -21,7 +44,46 @@ from tests.kit.reference_codec import (
 )
 from tests.kit.strategies import message_classes, profile, stored_classes, values, versions
 
-CLASSES = message_classes() + stored_classes()
+
+@dataclass(slots=True)
+class Nothing:
+    later: Annotated[Int8, since(9)] = 0
+
+
+@dataclass(slots=True)
+class Corner:
+    number: Int16 = 4
+    gone: Annotated[String, until(0)] = "x"
+    nothing: Annotated[Nothing | None, nullable_since(2)] = field(default_factory=Nothing)
+
+
+@dataclass(slots=True)
+class Language:
+    """Everything the language can say, also what no message of Kafka's says today."""
+
+    VERSIONS: ClassVar[tuple[int, int]] = (0, 3)
+    FLEXIBLE_SINCE: ClassVar[int | None] = 2
+
+    uuids: list[Uuid] = field(default_factory=list)
+    bools: list[Bool] = field(default_factory=list)
+    floats: list[Float64] = field(default_factory=list)
+    blobs: list[Bytes] = field(default_factory=list)
+    texts: list[NullableString] = field(default_factory=list)
+    lists: list[list[UInt16]] = field(default_factory=list)
+    nothings: list[Nothing] = field(default_factory=list)
+    unsigned: UInt32 = 0
+    corner: Annotated[Corner | None, since(1)] = None
+    corners: Annotated[list[Corner] | None, since(1), nullable_until(2)] = None
+    records: Annotated[NullableRecords, until(2)] = None
+    needed: Records = b""
+    text: Annotated[NullableString, nullable_since(1), nullable_until(2)] = "t"
+    blob: Annotated[NullableBytes, since(2), tag(3)] = b"d"
+    more: Annotated[list[Corner] | None, since(2), tag(200)] = None
+    inner: Annotated[Corner | None, since(3), tag(1), ignorable] = None
+    last: Annotated[Int64, since(2), tag(0)] = -1
+
+
+CLASSES = [*message_classes(), *stored_classes(), Language]
 all_classes = pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
 HUGE = 0x7FFFFFFE
 
@@ -164,6 +226,7 @@ def lies(cls: type[Any], version: int, length: int) -> list[tuple[FieldSpec, byt
 def test_absurd_lengths_allocate_nothing(cls: type[Any]) -> None:
     for version in versions(cls):
         decode = decoder(cls, version)
+        decode(write_message(full(cls, version), version), 0)
         for spec, data in lies(cls, version, HUGE):
             tracemalloc.start()
             with pytest.raises(Malformed):
@@ -263,3 +326,8 @@ def test_strings_above_32767_bytes_are_refused() -> None:
         too_long = MetadataRequest(topics=[MetadataRequestTopic(name="ä" * 16384)])
         with pytest.raises(UnsupportedField):
             encoder(MetadataRequest, version)(too_long, bytearray())
+    # A varint could say more than an int16: a client id of a million bytes is no client id.
+    name = b"x" * 40000
+    data = b"\x02" + b"\xc1\xb8\x02" + name + b"\0\0\0\0\0"
+    with pytest.raises(Malformed, match="too long"):
+        decoder(MetadataRequest, 9)(data, 0)
