@@ -124,6 +124,7 @@ class BrokerConfig:
         self._dynamic: dict[str, str] = {}
         self._cluster: dict[str, str] = {}
         self._watchers: list[Callable[[frozenset[str]], None]] = []
+        self._ports: dict[str, int] = {}
         if not static.get("zookeeper.connect"):
             self._settle_alone()
         elif "broker.id" in static or "node.id" in static:
@@ -247,7 +248,7 @@ class BrokerConfig:
     def with_dynamic(self, own: Mapping[str, str], cluster: Mapping[str, str]) -> "BrokerConfig":
         """A copy with other dynamic settings, to see whether they fit. Raises ConfigError."""
         copy = BrokerConfig.__new__(BrokerConfig)
-        copy._static, copy._watchers = self._static, []
+        copy._static, copy._watchers, copy._ports = self._static, [], self._ports
         copy._dynamic, copy._cluster = dict(own), dict(cluster)
         try:
             copy._derive()
@@ -325,7 +326,7 @@ class BrokerConfig:
             del values[attribute]
         found: Listeners = endpoints.read(self.value, socket.gethostname)
         values["listeners"] = found.bound
-        values["advertised_listeners"] = found.advertised
+        values["advertised_listeners"] = self._with_ports(found.advertised)
         values["inter_broker_listener_name"] = found.inter_broker
         values["control_plane_listener_name"] = found.control_plane
         text = self.value("log.dirs")
@@ -338,13 +339,21 @@ class BrokerConfig:
             text = self.topic_default(row.name)
             if text is not None and text != row.default:
                 texts[row.name] = text
-        return LogConfig.from_strings(texts, LogConfig())
+        try:
+            return LogConfig.from_strings(texts, LogConfig())
+        except SettingError as error:
+            # Say it of the broker's settings that were given, not of the topic's.
+            names = " or ".join(topic_config.SETTINGS[error.name].synonyms)
+            raise SettingError(names, error.value, error.reason) from None
 
     def advertise(self, ports: Mapping[str, int]) -> None:
         """Put the real ports (by listener name) where port 0 was asked for."""
-        self.__dict__["advertised_listeners"] = tuple(
-            e._replace(port=ports.get(e.name, e.port)) if e.port == 0 else e
-            for e in self.advertised_listeners
+        self._ports = dict(ports)
+        self.__dict__["advertised_listeners"] = self._with_ports(self.advertised_listeners)
+
+    def _with_ports(self, listeners: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
+        return tuple(
+            e if e.port else e._replace(port=self._ports.get(e.name, 0)) for e in listeners
         )
 
 
