@@ -1,24 +1,20 @@
 """Every declaration equals the message specs inside Apache Kafka's published jars, field by field.
 
-The jars of 3.9.2 (ZooKeeper mode) and 4.4.0 are looked for in $KAFKA_JARS/<version>/ and then in
-~/.cache/kafka-jars/<version>/; what is missing there is fetched by Maven.
+They come from the jars of 3.9.2 (which still knows ZooKeeper mode) and 4.4.0.
 """
 
 import functools
 import json
-import os
 import re
-import shutil
-import subprocess
 import zipfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
 from protocol.apis import API_BY_KEY, request_class, response_class
 from protocol.wire import ZERO_UUID, FieldSpec
+from tests.kit.kafka_jars import jar
 from tests.kit.reference_codec import specs
 from tests.kit.strategies import message_classes, stored_classes
 
@@ -63,30 +59,6 @@ class Line(NamedTuple):
     nullable: bool
     tag: int | None
     default: Any
-
-
-@functools.cache
-def jar(release: str, artifact: str) -> Path:
-    """The jar, from a cache or by Maven; skips where there is neither."""
-    name = f"{artifact}-{release}.jar"
-    cache = Path.home() / ".cache" / "kafka-jars" / release
-    places = [cache]
-    if "KAFKA_JARS" in os.environ:
-        places.insert(0, Path(os.environ["KAFKA_JARS"]) / release)
-    for place in places:
-        if (place / name).exists():
-            return place / name
-    if shutil.which("mvn") is None:
-        pytest.skip(f"{name} is missing, and so is Maven (mvn), which would fetch it")
-    cache.mkdir(parents=True, exist_ok=True)
-    fetch = ["mvn", "-q", "-B", "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy"]
-    coordinates = f"-Dartifact=org.apache.kafka:{artifact}:{release}"
-    done = subprocess.run(
-        [*fetch, coordinates, f"-DoutputDirectory={cache}"], capture_output=True, text=True
-    )
-    if done.returncode != 0:
-        pytest.skip(f"{name} is missing and Maven could not fetch it: {done.stdout.strip()[:200]}")
-    return cache / name
 
 
 @functools.cache
