@@ -1,11 +1,13 @@
 """The codecs of record batches: gzip, snappy, lz4 and zstd, with bounded output.
 
-Framing as Java clients write it: gzip members, snappy blocks in the frame of the xerial library, one lz4 frame of
-independent 64 KiB blocks, zstd frames. Reading also takes what others send: raw snappy blocks (librdkafka), several
-gzip members or zstd frames in a row, lz4 frames whose header checksum is wrong the way message format 0 had it.
+Framing as Java clients write it: gzip members, snappy blocks in the frame of the xerial library,
+one lz4 frame of independent 64 KiB blocks, zstd frames. Reading also takes what others send: raw
+snappy blocks (librdkafka), several gzip members or zstd frames in a row, lz4 frames whose header
+checksum is wrong the way message format 0 had it.
 
-Libraries are imported at first use of their codec. Levels are Apache Kafka's (compression.gzip.level -1, 1 to 9;
-compression.lz4.level 1 to 17; compression.zstd.level -131072 to 22), None means Kafka's default.
+Libraries are imported at first use of their codec. Levels are Apache Kafka's
+(compression.gzip.level -1, 1 to 9; compression.lz4.level 1 to 17; compression.zstd.level -131072
+to 22), None means Kafka's default.
 """
 
 from collections.abc import Callable
@@ -49,11 +51,13 @@ def _library(name: str, codec: int) -> Any:
         ) from None
 
 
-def compress(codec: int, data: Buffer, level: int | None = None, *, legacy_lz4: bool = False) -> bytes:
+def compress(
+    codec: int, data: Buffer, level: int | None = None, *, legacy_lz4: bool = False
+) -> bytes:
     """``data`` in the codec's framing.
 
-    ``legacy_lz4`` writes the lz4 header checksum as message format 0 has it. Raises UnsupportedCompression for an
-    unknown codec or a missing library.
+    ``legacy_lz4`` writes the lz4 header checksum as message format 0 has it. Raises
+    UnsupportedCompression for an unknown codec or a missing library.
     """
     if codec == NONE:
         return bytes(data)
@@ -67,9 +71,9 @@ def compress(codec: int, data: Buffer, level: int | None = None, *, legacy_lz4: 
 def decompress(codec: int, data: Buffer, limit: int, *, legacy_lz4: bool = False) -> bytes:
     """What ``data`` holds, of at most ``limit`` bytes; memory stays below a few times ``limit``.
 
-    ``legacy_lz4`` accepts any lz4 header checksum, as message format 0 needs it. Raises UndecodableBody (a
-    CorruptRecord) for wrong bytes, an unknown codec and more output than ``limit``; UnsupportedCompression when the
-    library is missing.
+    ``legacy_lz4`` accepts any lz4 header checksum, as message format 0 needs it. Raises
+    UndecodableBody (a CorruptRecord) for wrong bytes, an unknown codec and more output than
+    ``limit``; UnsupportedCompression when the library is missing.
     """
     if codec == NONE:
         if len(data) > limit:
@@ -110,7 +114,7 @@ def _decompress_gzip(data: Buffer, limit: int) -> bytes:
         left -= len(part)
         data = unpacker.unused_data
         # Java ignores what follows the last member unless it is another one.
-        if not data.startswith(b"\x1f\x8b"):
+        if data[:2] != b"\x1f\x8b":
             return b"".join(parts)
 
 
@@ -153,7 +157,8 @@ def _decompress_snappy(data: Buffer, limit: int) -> bytes:
 
 
 def _snappy_block(cramjam: Any, block: memoryview, left: int, limit: int) -> bytes:
-    # cramjam takes no limit, so the size told at the start is checked before it allocates that much.
+    # cramjam takes no limit, so the size told at the start is checked before it allocates that
+    # much.
     try:
         size = cramjam.snappy.decompress_raw_len(block)
         if size > left:
@@ -167,8 +172,9 @@ def _snappy_block(cramjam: Any, block: memoryview, left: int, limit: int) -> byt
 
 def _compress_lz4(data: Buffer, level: int | None) -> bytes:
     frame = _library("lz4.frame", LZ4)
-    # Java's reader takes independent blocks only. Its writer uses the fast compressor at the default level and the
-    # high-compression one at any other, which this library has from level 3 on.
+    # Java's reader takes independent blocks only. Its writer uses the fast compressor at the
+    # default level and the high-compression one at any other, which this library has from level 3
+    # on.
     wanted = 0 if level is None or level == _LZ4_DEFAULT_LEVEL else max(level, 3)
     packed: bytes = frame.compress(
         data,
@@ -211,14 +217,16 @@ def _decompress_zstd(data: Buffer, limit: int) -> bytes:
             size = cramjam.zstd.decompress_into(data, out)
             return bytes(memoryview(out)[:size])
         except (cramjam.DecompressionError, OSError) as error:
-            # "No room" and "wrong bytes" differ only in the sentence, so both are tried again with more room.
+            # "No room" and "wrong bytes" differ only in the sentence, so both are tried again with
+            # more room.
             if capacity >= limit:
                 raise UndecodableBody(f"zstd body, or more than {limit} bytes: {error}") from None
         capacity = min(limit, capacity * 4)
 
 
 def _zstd_guess(data: Buffer) -> int:
-    """Room to begin with: the content size when the frame tells it, otherwise some times the packed size."""
+    """Room to begin with: the content size when the frame tells it, otherwise some times the
+    packed size."""
     guess = max(_ZSTD_FIRST_GUESS * len(data), 4096)
     if len(data) < 14 or data[:4] != b"\x28\xb5\x2f\xfd":
         return guess
@@ -247,9 +255,11 @@ _DECOMPRESS: dict[int, Callable[[Buffer, int], bytes]] = {
 
 
 def _with_header_checksum(frame: bytes, *, broken: bool) -> bytes:
-    """The lz4 frame with its header checksum replaced by the right one, or by that of message format 0.
+    """The lz4 frame with its header checksum replaced by the right one, or by that of message
+    format 0.
 
-    The right one covers the descriptor; in message format 0 it covered the magic number too (KIP-57).
+    The right one covers the descriptor; in message format 0 it covered the magic number too
+    (KIP-57).
     """
     if len(frame) < 7 or frame[:4] != _LZ4_MAGIC:
         raise UndecodableBody("lz4 body without the magic number of a frame")

@@ -1,8 +1,9 @@
 """CRC-32C (Castagnoli), the checksum of record batches and producer snapshots.
 
-The C extension inside the PyPI package ``crc32c`` is loaded by its file: importing the package itself
-pulls in ``importlib.metadata`` and costs some 50 ms of a start. Without the extension the package is
-tried (it may have another shape), and without the package a table does the same work slowly.
+The C extension inside the PyPI package ``crc32c`` is loaded by its file: importing the package
+itself pulls in ``importlib.metadata`` and costs some 50 ms of a start. Without the extension the
+package is tried (it may have another shape), and without the package a table does the same work
+slowly.
 """
 
 from collections.abc import Callable
@@ -65,4 +66,5 @@ def _from_package() -> Callable[..., int] | None:
 
 
 crc32c: Callable[..., int] = _from_extension() or _from_package() or table_crc32c
-"""``crc32c(data, value=0) -> int``: CRC-32C of any contiguous buffer (memoryviews are not copied)."""
+"""``crc32c(data, value=0) -> int``: CRC-32C of any contiguous buffer (memoryviews are not
+copied)."""

@@ -1,7 +1,8 @@
 """Refusals of records that carry more than a sentence.
 
-``protocol.errors.CorruptRecord`` stands for bytes that are not what they claim to be (CORRUPT_MESSAGE); the classes here
-are refusals of well-formed bytes, or of compressed bodies, each with an error code of its own in Kafka.
+``protocol.errors.CorruptRecord`` stands for bytes that are not what they claim to be
+(CORRUPT_MESSAGE); the classes here are refusals of well-formed bytes, or of compressed bodies,
+each with an error code of its own in Kafka.
 """
 
 from collections.abc import Sequence
@@ -12,8 +13,8 @@ from protocol.errors import CorruptRecord
 class InvalidRecord(Exception):
     """INVALID_RECORD (87): the batch can be read but breaks a rule, and is refused as a whole.
 
-    ``record_errors`` lists ``(index in the batch, sentence)`` of the records at fault; empty when the batch
-    itself is at fault. A Produce answer carries both from version 8 (KIP-467).
+    ``record_errors`` lists ``(index in the batch, sentence)`` of the records at fault; empty when
+    the batch itself is at fault. A Produce answer carries both from version 8 (KIP-467).
     """
 
     def __init__(self, message: str, record_errors: Sequence[tuple[int, str]] = ()) -> None:
@@ -29,6 +30,10 @@ class UnsupportedCompression(Exception):
 class UndecodableBody(CorruptRecord):
     """A compressed body that its codec cannot decode, or that decodes to more than the limit.
 
-    Apache Kafka answers a Produce with such a body with UNKNOWN_SERVER_ERROR (-1), while a wrong checksum is
-    CORRUPT_MESSAGE (2); whoever cares tells the two apart by this class.
+    Apache Kafka answers a Produce with such a body with UNKNOWN_SERVER_ERROR (-1), while a wrong
+    checksum is CORRUPT_MESSAGE (2); whoever cares tells the two apart by this class.
     """
+
+
+class TimestampOutOfRange(InvalidRecord):
+    """INVALID_TIMESTAMP (32): records whose timestamps lie outside what the topic accepts."""

@@ -1,7 +1,8 @@
 """Zig-zag varints as records of magic 2 use them.
 
-A varint (32 bits) takes at most 5 bytes, a varlong (64 bits) at most 10; bits above the width are dropped, as Apache Kafka
-drops them. The plain unsigned varints of flexible message versions live with the message compiler.
+A varint (32 bits) takes at most 5 bytes, a varlong (64 bits) at most 10; bits above the width are
+dropped, as Apache Kafka drops them. The plain unsigned varints of flexible message versions live
+with the message compiler.
 """
 
 from protocol.errors import Malformed
@@ -14,14 +15,16 @@ _ONE_BYTE = tuple(bytes((value,)) for value in range(128))
 
 
 def read_varint(data: Buffer, pos: int) -> tuple[int, int]:
-    """``(value, following position)`` of the 32-bit varint at ``pos``; Malformed if it is cut off or too long."""
+    """``(value, following position)`` of the 32-bit varint at ``pos``; Malformed if it is cut off
+    or too long."""
     raw, pos = _read(data, pos, MAX_VARINT)
     raw &= 0xFFFFFFFF
     return (raw >> 1) ^ -(raw & 1), pos
 
 
 def read_varlong(data: Buffer, pos: int) -> tuple[int, int]:
-    """``(value, following position)`` of the 64-bit varint at ``pos``; Malformed if it is cut off or too long."""
+    """``(value, following position)`` of the 64-bit varint at ``pos``; Malformed if it is cut off
+    or too long."""
     raw, pos = _read(data, pos, MAX_VARLONG)
     raw &= 0xFFFFFFFFFFFFFFFF
     return (raw >> 1) ^ -(raw & 1), pos
@@ -45,7 +48,8 @@ def _read(data: Buffer, pos: int, most: int) -> tuple[int, int]:
 def encode_varint(value: int) -> bytes:
     """The zig-zag varint of a 32- or 64-bit signed value, in the fewest bytes.
 
-    Widths share one encoding; a value outside 64 bits is the caller's mistake and makes an undecodable varint.
+    Widths share one encoding; a value outside 64 bits is the caller's mistake and makes an
+    undecodable varint.
     """
     raw = value << 1 if value >= 0 else ~(value << 1)
     if raw < 0x80:
