@@ -13,23 +13,16 @@ that whoever runs them on an event loop can serve somebody else in between.
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
-from struct import Struct
 from typing import Final, NamedTuple
 
 from protocol import batch as batches
 from protocol.batch import BatchHeader
-from protocol.crc import crc32c
+from protocol.compression import NONE
 from protocol.record import Record, records_of
 from protocol.wire import Buffer
 from storage.compaction import AbortedTxn, OffsetMap, TransactionsSeen
 
 RECORDS_A_SLICE: Final = 256
-
-_EMPTY = Struct(">qiibIhiqqqhii")
-_CRC_END: Final = 21
-_CRC_AT: Final = 17
-_CRC = Struct(">I")
-_EMPTY_ATTRIBUTES: Final = batches.APPEND_TIME | batches.TRANSACTIONAL | batches.CONTROL
 
 
 class LastOfProducer(NamedTuple):
@@ -168,10 +161,13 @@ class BatchFilter:
         return self._rebuild(header, kept, horizon)
 
     def _rebuild(self, header: BatchHeader, kept: list[Record], horizon: int | None) -> Kept:
+        newest = header.max_timestamp
+        if not header.append_time:
+            newest = max((record.timestamp for record in kept), default=newest)
         data = batches.build(
             kept,
             base_offset=header.base_offset,
-            codec=header.codec,
+            codec=header.codec if kept else NONE,
             append_time=header.append_time,
             producer_id=header.producer_id,
             producer_epoch=header.producer_epoch,
@@ -181,32 +177,12 @@ class BatchFilter:
             leader_epoch=header.leader_epoch,
             delete_horizon=horizon,
             last_offset_delta=header.last_offset_delta,
+            max_timestamp=newest,
         )
-        newest = header.max_timestamp
-        if not header.append_time:
-            newest = max(record.timestamp for record in kept)
         return Kept(data, header.last_offset, newest, len(kept))
 
     def _empty(self, header: BatchHeader) -> Kept:
-        out = bytearray(
-            _EMPTY.pack(
-                header.base_offset,
-                batches.MIN_LENGTH,
-                header.leader_epoch,
-                2,
-                0,
-                header.attributes & _EMPTY_ATTRIBUTES,
-                header.last_offset_delta,
-                batches.NO_TIMESTAMP,
-                header.max_timestamp,
-                header.producer_id,
-                header.producer_epoch,
-                header.base_sequence,
-                0,
-            )
-        )
-        _CRC.pack_into(out, _CRC_AT, crc32c(memoryview(out)[_CRC_END:]))
-        return Kept(bytes(out), header.last_offset, header.max_timestamp, 0)
+        return self._rebuild(header, [], None)
 
 
 def _whole(header: BatchHeader, data: Buffer, pos: int) -> Kept:

@@ -1,15 +1,52 @@
-"""All partition logs of a broker, over several log directories. (Names; being written.)"""
+"""All partition logs of a broker, over several log directories.
+
+A directory that fails (an IO error, a full disk) goes offline: its logs answer LogDirOffline from
+then on and the other directories go on. Everything here is synchronous and belongs to one thread;
+what may run beside it (fsyncs, checkpoint files, removals) is handed out as jobs, plain callables.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from functools import partial
+from hashlib import blake2b
+from typing import Final, NamedTuple
 
+from storage import checkpoint
+from storage.cleaner import Cleaner
 from storage.config import LogConfig
+from storage.errors import LogDirOffline
 from storage.filesystem import FileSystem
 from storage.log import Log
+from storage.metafiles import (
+    CLEAN_SHUTDOWN,
+    CLEAN_SHUTDOWN_TEXT,
+    DirLock,
+    InconsistentLogDir,
+    check_meta_properties,
+    read_meta_properties,
+    write_meta_properties,
+)
+from storage.retention import plan_retention
 
+logger = logging.getLogger(__name__)
+
+Key = tuple[str, int]
+Job = Callable[[], None]
 DirFailure = Callable[[str, BaseException], None]
+
+RECOVERY_POINTS: Final = "recovery-point-offset-checkpoint"
+LOG_STARTS: Final = "log-start-offset-checkpoint"
+HIGH_WATERMARKS: Final = "replication-offset-checkpoint"
+CLEANER_OFFSETS: Final = "cleaner-offset-checkpoint"
+
+DELETE_SUFFIX: Final = "-delete"
+STRAY_SUFFIX: Final = "-stray"
+FUTURE_SUFFIX: Final = "-future"
+NOT_LOGS: Final = frozenset({"remote-log-index-cache", "__cluster_metadata-0"})
+MAX_NAME: Final = 255
+DEDUPE_MEMORY: Final = 128 << 20
 
 
 class DirSize(NamedTuple):
@@ -22,8 +59,33 @@ class DirSize(NamedTuple):
     partitions: list[tuple[str, int, int, bool]]  # topic, partition, bytes, is a future replica
 
 
+class LogDir:
+    """One of the broker's directories and what was read from the files at its top."""
+
+    __slots__ = ("clean", "lock", "path", "tables", "written")
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.lock: DirLock | None = None
+        self.clean = False
+        self.tables: dict[str, dict[Key, int]] = {}
+        self.written: dict[str, dict[Key, int]] = {}  # what each checkpoint file holds now
+
+
+def parse_name(name: str) -> Key | None:
+    """Topic and partition of a log's directory name, split at the last dash; None if it is none."""
+    topic, dash, partition = name.rpartition("-")
+    if dash and topic and partition.isascii() and partition.isdigit():
+        return topic, int(partition)
+    return None
+
+
 class LogManager:
-    """Opens, creates, deletes and looks after logs. Synchronous; `now_ms` is milliseconds."""
+    """Opens, creates, deletes and looks after logs. `now_ms` is in milliseconds everywhere.
+
+    `on_dir_failure(path, error)` is called once for each directory that goes offline, from the
+    thread that met the error (a flush job's perhaps).
+    """
 
     def __init__(
         self,
@@ -35,69 +97,412 @@ class LogManager:
         cluster_id: str,
         on_dir_failure: DirFailure | None = None,
         producer_expiration_ms: int = 86_400_000,
+        dedupe_memory: int = DEDUPE_MEMORY,
     ) -> None:
-        self.logs: dict[tuple[str, int], Log] = {}
+        self.fs = fs
+        self.default_config = default_config
+        self.broker_id = broker_id
+        self.cluster_id = cluster_id
+        self.logs: dict[Key, Log] = {}
         self.offline_dirs: set[str] = set()
-        raise NotImplementedError
+        self._dirs = {path.rstrip("/") or "/": LogDir(path.rstrip("/") or "/") for path in log_dirs}
+        self._home: dict[Key, LogDir] = {}
+        self._on_dir_failure = on_dir_failure
+        self._producer_expiration_ms = producer_expiration_ms
+        self._deletes: list[tuple[int, str, str]] = []  # due at, log directory, path
+        self._delete_count = 0
+        self._cleaner = Cleaner(dedupe_memory)
+
+    # --- start
 
     def load(self, topic_configs: Mapping[str, LogConfig], now_ms: int) -> None:
-        """Locks every directory, checks meta.properties, opens every log found."""
-        raise NotImplementedError
+        """Locks every directory, checks its meta.properties and opens every log found.
+
+        Raises InconsistentLogDir (one sentence) when a directory is in use, belongs to another
+        broker or cluster, or a partition is in two directories; LogDirOffline when no directory is
+        left.
+        """
+        try:
+            for directory in self._dirs.values():
+                self._guard(directory.path, self._enter, directory)
+            for directory in self._online():
+                self._guard(directory.path, self._load_dir, directory, topic_configs, now_ms)
+        except InconsistentLogDir:
+            self._release()
+            raise
+        if not self._online():
+            self._release()
+            raise LogDirOffline("None of the log directories can be used.")
+
+    def _enter(self, directory: LogDir) -> None:
+        fs, path = self.fs, directory.path
+        fs.mkdir(path)
+        directory.lock = DirLock(fs, path)
+        properties = read_meta_properties(fs, path)
+        if properties is None:
+            write_meta_properties(fs, path, self.broker_id, self.cluster_id)
+        else:
+            check_meta_properties(path, properties, self.broker_id, self.cluster_id)
+        marker = f"{path}/{CLEAN_SHUTDOWN}"
+        directory.clean = fs.exists(marker)
+        if directory.clean:
+            # Gone before anything changes: a crash from here on is an unclean end.
+            fs.remove(marker)
+            fs.sync_dir(path)
+        for name in (RECOVERY_POINTS, LOG_STARTS, HIGH_WATERMARKS, CLEANER_OFFSETS):
+            directory.tables[name] = self._read_table(f"{path}/{name}")
+            directory.written[name] = dict(directory.tables[name])
+
+    def _read_table(self, path: str) -> dict[Key, int]:
+        """A checkpoint file; a damaged one counts as empty, which only costs a longer recovery."""
+        try:
+            return checkpoint.read_offsets(self.fs, path)
+        except checkpoint.MalformedCheckpoint as error:
+            logger.warning("%s is damaged and read as empty: %s", path, error)
+            return {}
+
+    def _load_dir(
+        self, directory: LogDir, topic_configs: Mapping[str, LogConfig], now_ms: int
+    ) -> None:
+        started = len(self.logs)
+        for name in self.fs.listdir(directory.path):
+            if name in NOT_LOGS or not self.fs.is_dir(f"{directory.path}/{name}"):
+                continue
+            if name.endswith(DELETE_SUFFIX):
+                self._delete_later(directory, f"{directory.path}/{name}", now_ms)
+            elif name.endswith((STRAY_SUFFIX, FUTURE_SUFFIX)):
+                logger.warning("%s/%s is left alone.", directory.path, name)
+            else:
+                key = parse_name(name)
+                if key is None:
+                    logger.warning("%s/%s is no partition: left alone.", directory.path, name)
+                    continue
+                self._open(directory, key, topic_configs.get(key[0], self.default_config), now_ms)
+        logger.info(
+            "%s: %d logs opened after %s shutdown",
+            directory.path,
+            len(self.logs) - started,
+            "a clean" if directory.clean else "an unclean (or no)",
+        )
+
+    def _open(self, directory: LogDir, key: Key, config: LogConfig, now_ms: int) -> Log:
+        if key in self.logs:
+            raise InconsistentLogDir(
+                f"Partition {key[0]}-{key[1]} is both in {self._home[key].path} and in "
+                f"{directory.path}: remove the older one."
+            )
+        tables = directory.tables
+        path = f"{directory.path}/{key[0]}-{key[1]}"
+        log = Log.open(
+            self.fs,
+            path,
+            key[0],
+            key[1],
+            config,
+            recovery_point=tables[RECOVERY_POINTS].get(key, 0),
+            log_start_offset=tables[LOG_STARTS].get(key, 0),
+            clean=directory.clean,
+            now_ms=now_ms,
+            on_failure=partial(self._dir_failed, directory.path),
+        )
+        log.producers.expiration_ms = self._producer_expiration_ms
+        log.advance_high_watermark(min(tables[HIGH_WATERMARKS].get(key, 0), log.end_offset))
+        self.logs[key] = log
+        self._home[key] = directory
+        return log
+
+    # --- failing directories
+
+    def _online(self) -> list[LogDir]:
+        return [d for d in self._dirs.values() if d.path not in self.offline_dirs]
+
+    def _guard(self, path: str, work: Callable[..., None], *arguments: object) -> None:
+        """Runs `work`; an IO error takes the directory offline instead of leaving here."""
+        try:
+            work(*arguments)
+        except (OSError, LogDirOffline) as error:
+            self._dir_failed(path, error)
+
+    def _dir_failed(self, path: str, error: BaseException) -> None:
+        if path in self.offline_dirs:
+            return
+        self.offline_dirs.add(path)
+        logger.error("Log directory %s is taken offline: %s", path, error)
+        for key, log in list(self.logs.items()):
+            if self._home[key].path == path:
+                log.fail(error)
+        if self._on_dir_failure is not None:
+            self._on_dir_failure(path, error)
+
+    # --- logs
 
     def get(self, topic: str, partition: int) -> Log | None:
         """The open log, None if there is none. Raises LogDirOffline when its directory failed."""
-        raise NotImplementedError
+        key = (topic, partition)
+        log = self.logs.get(key)
+        if log is not None and self.offline_dirs and self._home[key].path in self.offline_dirs:
+            raise LogDirOffline(f"The log directory of {topic}-{partition} is offline.")
+        return log
 
     def get_or_create(
-        self, topic: str, partition: int, config: LogConfig, topic_id: bytes | None, now_ms: int
+        self,
+        topic: str,
+        partition: int,
+        config: LogConfig | None,
+        topic_id: bytes | None,
+        now_ms: int,
     ) -> Log:
-        """The log, made in the directory with the fewest partitions if it is not there yet."""
-        raise NotImplementedError
+        """The log, made in the directory with the fewest partitions if it is not there yet.
 
-    def delete(self, topic: str, partition: int, now_ms: int) -> None:
-        """Renames the directory to `-delete`; its files go after file.delete.delay.ms."""
-        raise NotImplementedError
+        Raises InconsistentTopicId when the log belongs to a former topic of that name, and
+        LogDirOffline when its directory (or every directory) has failed.
+        """
+        log = self.get(topic, partition)
+        if log is not None:
+            if topic_id is not None:
+                log.assign_topic_id(topic_id)
+            return log
+        config = config or self.default_config
+        counts = {directory.path: 0 for directory in self._online()}
+        for home in self._home.values():
+            if home.path in counts:
+                counts[home.path] += 1
+        for directory in sorted(self._online(), key=lambda d: counts[d.path]):
+            try:
+                return self._create(directory, (topic, partition), config, topic_id, now_ms)
+            except OSError as error:
+                self._dir_failed(directory.path, error)
+        raise LogDirOffline("None of the log directories can be used.")
+
+    def _create(
+        self, directory: LogDir, key: Key, config: LogConfig, topic_id: bytes | None, now_ms: int
+    ) -> Log:
+        path = f"{directory.path}/{key[0]}-{key[1]}"
+        self.fs.mkdir(path)
+        for table in directory.tables.values():
+            table.pop(key, None)  # of a deleted partition of the same name
+        log = self._open(directory, key, config, now_ms)
+        if topic_id is not None:
+            log.assign_topic_id(topic_id)
+        return log
 
     def update_config(self, topic: str, config: LogConfig) -> None:
         """Gives every log of the topic its new settings."""
-        raise NotImplementedError
+        for (name, _), log in self.logs.items():
+            if name == topic:
+                log.config = config
+
+    def delete(self, topic: str, partition: int, now_ms: int) -> None:
+        """Takes the log out at once: its directory is renamed to `-delete`, its files go after
+        file.delete.delay.ms (`delete_jobs`). Without such a log nothing happens.
+
+        Raises LogDirOffline when the directory has failed.
+        """
+        self._put_aside((topic, partition), DELETE_SUFFIX, now_ms)
+
+    def set_stray(self, topic: str, partition: int, now_ms: int) -> None:
+        """Takes out a log that the cluster does not know here; the files stay, named `-stray`."""
+        self._put_aside((topic, partition), STRAY_SUFFIX, now_ms)
+
+    def _put_aside(self, key: Key, suffix: str, now_ms: int) -> None:
+        log = self.get(*key)
+        if log is None:
+            return
+        directory = self._home[key]
+        self._cleaner.forget(key)
+        log.close(clean=False)
+        aside = self._aside(directory.path, key, suffix, now_ms)
+        try:
+            self.fs.rename(f"{directory.path}/{key[0]}-{key[1]}", aside)
+            self.fs.sync_dir(directory.path)
+        except OSError as error:
+            self._dir_failed(directory.path, error)
+            raise LogDirOffline(f"The log directory {directory.path} failed: {error}") from error
+        del self.logs[key], self._home[key]
+        if suffix == DELETE_SUFFIX:
+            self._delete_later(directory, aside, now_ms + log.config.file_delete_delay_ms)
+
+    def _aside(self, path: str, key: Key, suffix: str, now_ms: int) -> str:
+        """A name like `topic-0.<32 hex>-delete` that is free, cut to fit into a file name."""
+        while True:
+            self._delete_count += 1
+            seed = f"{path}/{key}{now_ms}/{self._delete_count}"
+            end = f"-{key[1]}.{blake2b(seed.encode(), digest_size=16).hexdigest()}{suffix}"
+            name = f"{path}/{key[0][: MAX_NAME - len(end)]}{end}"
+            if not self.fs.exists(name):
+                return name
+
+    def _delete_later(self, directory: LogDir, path: str, due_ms: int) -> None:
+        self._deletes.append((due_ms, directory.path, path))
+
+    def delete_jobs(self, now_ms: int) -> list[Job]:
+        """Removals that are due: deleted partitions, segments dropped by retention, compaction and
+        truncation. Each may run in a thread."""
+        due = [entry for entry in self._deletes if entry[0] <= now_ms]
+        if due:
+            self._deletes = [entry for entry in self._deletes if entry[0] > now_ms]
+        jobs: list[Job] = [
+            partial(self._guard, home, self.fs.remove_tree, path) for _, home, path in due
+        ]
+        for key, log in self.logs.items():
+            if log.pending_deletes:
+                jobs += log.delete_jobs(now_ms)
+        return jobs
+
+    # --- rounds
 
     def retain(self, now_ms: int) -> int:
         """One retention round over all logs (log.retention.check.interval.ms); segments removed."""
-        raise NotImplementedError
-
-    def flush_jobs(self, now_ms: int) -> list[Callable[[], None]]:
-        """Due fsyncs (flush.ms, flush.messages, 64 MiB); each may run in a thread."""
-        raise NotImplementedError
-
-    def delete_jobs(self, now_ms: int) -> list[Callable[[], None]]:
-        """Deferred removals that are due; each may run in a thread."""
-        raise NotImplementedError
+        removed = 0
+        for key, log in list(self.logs.items()):
+            if key == self._cleaner.busy or self._home[key].path in self.offline_dirs:
+                continue
+            plan = plan_retention(
+                log.segments,
+                log.config,
+                log_start_offset=log.log_start_offset,
+                high_watermark=log.high_watermark,
+                end_offset=log.end_offset,
+                now_ms=now_ms,
+            )
+            if not plan.segments:
+                continue
+            try:
+                if plan.roll:
+                    log.roll(now_ms)
+                log.delete_oldest(plan.segments, now_ms)
+            except LogDirOffline:
+                continue
+            removed += plan.segments
+            logger.info("%s-%d: retention removes %s", *key, plan.sentence(log.config))
+        return removed
 
     def compact(self, now_ms: int) -> Iterator[None]:
-        """One compaction round over the logs that are due, in slices of a few milliseconds."""
-        raise NotImplementedError
+        """One compaction round: compacts the logs that are due, dirtiest first, in slices of a few
+        milliseconds, each ending in a yield. One round at a time (log.cleaner.backoff.ms apart)."""
+        return self._cleaner.round(self, now_ms)
+
+    def flush_jobs(self, now_ms: int) -> list[Job]:
+        """Due fsyncs, each may run in a thread: flush.ms, flush.messages, and the recovery point
+        that follows the log end by at most some 64 MiB so that a restart reads little."""
+        jobs: list[Job] = []
+        for key, log in self.logs.items():
+            if log.recovery_point < log.end_offset and log.flush_due(now_ms):
+                jobs.append(partial(self._guard, self._home[key].path, log.flush))
+        return jobs
 
     def expire_producers(self, now_ms: int) -> int:
-        """Forgets producer ids unused for producer.id.expiration.ms."""
-        raise NotImplementedError
+        """Forgets producer ids unused for producer.id.expiration.ms; how many."""
+        return sum(log.producers.expire(now_ms) for log in self.logs.values() if log.producers)
+
+    # --- checkpoint files
 
     def checkpoint_recovery_points(self) -> None:
         """Writes recovery-point-offset-checkpoint (every 60 s and at the end)."""
-        raise NotImplementedError
+        run_all(self.checkpoint_jobs(RECOVERY_POINTS))
 
     def checkpoint_log_start_offsets(self) -> None:
-        """Writes log-start-offset-checkpoint."""
-        raise NotImplementedError
+        """Writes log-start-offset-checkpoint (every 60 s and at the end): logs whose start is above
+        their first segment's."""
+        run_all(self.checkpoint_jobs(LOG_STARTS))
 
     def checkpoint_high_watermarks(self) -> None:
         """Writes replication-offset-checkpoint (every 5 s and at the end)."""
-        raise NotImplementedError
+        run_all(self.checkpoint_jobs(HIGH_WATERMARKS))
+
+    def checkpoint_jobs(self, name: str) -> list[Job]:
+        """A job for each directory whose checkpoint file of that name has to be written anew; each
+        may run in a thread (the offsets are taken now)."""
+        tables: dict[str, dict[Key, int]] = {directory.path: {} for directory in self._online()}
+        value = _VALUES[name]
+        for key, log in self.logs.items():
+            table = tables.get(self._home[key].path)
+            offset = value(log) if table is not None else None
+            if table is not None and offset is not None:
+                table[key] = offset
+        jobs: list[Job] = []
+        for directory in self._online():
+            table = tables[directory.path]
+            if table != directory.written.get(name):
+                directory.written[name] = table
+                write = partial(self._write_table, directory.path, name, table)
+                jobs.append(partial(self._guard, directory.path, write))
+        return jobs
+
+    def _write_table(self, path: str, name: str, table: dict[Key, int]) -> None:
+        checkpoint.write_offsets(self.fs, f"{path}/{name}", table)
+
+    def cleaner_offset(self, key: Key) -> int | None:
+        """The first dirty offset of a compacted log, None before its first compaction."""
+        return self._home[key].tables[CLEANER_OFFSETS].get(key)
+
+    def set_cleaner_offset(self, key: Key, offset: int) -> None:
+        """Notes it in cleaner-offset-checkpoint, also dropping logs that are gone."""
+        directory = self._home[key]
+        table = directory.tables[CLEANER_OFFSETS]
+        table[key] = offset
+        for gone in [other for other in table if other not in self.logs]:
+            del table[gone]
+        write = partial(self._write_table, directory.path, CLEANER_OFFSETS, dict(table))
+        self._guard(directory.path, write)
+
+    # --- sizes and end
 
     def dir_sizes(self) -> list[DirSize]:
-        """Sizes for DescribeLogDirs."""
-        raise NotImplementedError
+        """Sizes for DescribeLogDirs, one entry for each configured directory."""
+        partitions: dict[str, list[tuple[str, int, int, bool]]] = {p: [] for p in self._dirs}
+        for (topic, partition), log in self.logs.items():
+            home = self._home[topic, partition].path
+            partitions[home].append((topic, partition, log.size, False))
+        sizes = []
+        for path in self._dirs:
+            if path in self.offline_dirs:
+                sizes.append(DirSize(path, True, -1, -1, []))
+                continue
+            try:
+                total, usable = self.fs.disk_usage(path)
+            except OSError:
+                total = usable = -1
+            sizes.append(DirSize(path, False, total, usable, partitions[path]))
+        return sizes
 
     def close(self, now_ms: int) -> None:
-        """Flushes and closes every log, writes checkpoints, then the clean-shutdown marker."""
-        raise NotImplementedError
+        """Flushes and closes every log, writes the checkpoints and last the clean-shutdown marker.
+
+        A directory where any of that fails gets no marker, so that its logs are recovered when it
+        is opened again. No job of this manager may be running.
+        """
+        for key, log in self.logs.items():
+            self._guard(self._home[key].path, log.close, True)
+        for name in (RECOVERY_POINTS, LOG_STARTS, HIGH_WATERMARKS):
+            run_all(self.checkpoint_jobs(name))
+        for directory in self._online():
+            self._guard(directory.path, self._mark_clean, directory)
+        self._release()
+
+    def _mark_clean(self, directory: LogDir) -> None:
+        self.fs.write_atomic(f"{directory.path}/{CLEAN_SHUTDOWN}", CLEAN_SHUTDOWN_TEXT)
+
+    def _release(self) -> None:
+        for directory in self._dirs.values():
+            if directory.lock is not None:
+                directory.lock.release()
+                directory.lock = None
+
+
+def run_all(jobs: list[Job]) -> None:
+    """Runs jobs here and now."""
+    for job in jobs:
+        job()
+
+
+def _start_above_first_segment(log: Log) -> int | None:
+    start = log.log_start_offset
+    return start if start > log.segments[0].base_offset else None
+
+
+_VALUES: Final[dict[str, Callable[[Log], int | None]]] = {
+    RECOVERY_POINTS: lambda log: log.recovery_point,
+    LOG_STARTS: _start_above_first_segment,
+    HIGH_WATERMARKS: lambda log: log.high_watermark,
+}

@@ -36,9 +36,9 @@ class SegmentFacts(Protocol):
 
 
 class RetentionPlan(NamedTuple):
-    """The first `count` segments go; `roll` first begins a new segment at the log end."""
+    """The first `segments` of the log go; `roll` first begins a new segment at the log end."""
 
-    count: int
+    segments: int
     roll: bool
     below_start: int  # how many of them for which reason
     by_size: int

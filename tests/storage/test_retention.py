@@ -64,7 +64,7 @@ def test_an_empty_active_segment_stays_without_a_roll() -> None:
 def test_time_stops_at_the_first_segment_that_stays() -> None:
     segments = four()
     segments[1].largest_timestamp = NOW
-    assert plan(segments, retention_ms="0").count == 1
+    assert plan(segments, retention_ms="0").segments == 1
 
 
 @pytest.mark.parametrize(
@@ -75,10 +75,10 @@ def test_by_size_only_what_the_log_can_spare(limit: int, gone: int) -> None:
 
 
 def test_nothing_at_or_beyond_the_high_watermark_goes() -> None:
-    assert plan(four(), high=40, retention_ms="0").count == 4
-    assert plan(four(), high=39, retention_ms="0").count == 3
-    assert plan(four(), high=20, retention_ms="0").count == 2
-    assert plan(four(), high=19, retention_bytes="0").count == 1
+    assert plan(four(), high=40, retention_ms="0").segments == 4
+    assert plan(four(), high=39, retention_ms="0").segments == 3
+    assert plan(four(), high=20, retention_ms="0").segments == 2
+    assert plan(four(), high=19, retention_bytes="0").segments == 1
     assert plan(four(), high=9, retention_ms="0") == NOTHING
 
 
@@ -109,4 +109,4 @@ def test_the_three_reasons_follow_each_other() -> None:
 def test_empty_segments_in_front_go_by_size_only_with_bytes_to_spare() -> None:
     segments = [Segment(0, 0, NOW), Segment(10, 100, NOW), Segment(20, 100, NOW)]
     assert plan(segments, end=30, retention_bytes="250") == NOTHING
-    assert plan(segments, end=30, retention_bytes="150").count == 1
+    assert plan(segments, end=30, retention_bytes="150").segments == 1
