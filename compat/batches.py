@@ -1,7 +1,7 @@
 """Record batches and old message sets made by hand, so that a corpus can make wrong ones too.
 
-Written apart from `protocol.batch` on purpose: what the broker is fed must not come from the code that
-the broker reads it with.
+Written apart from `protocol.batch` on purpose: what the broker is fed must not come from the code
+that the broker reads it with.
 """
 
 import struct
@@ -59,7 +59,7 @@ class Rec:
 
 @dataclass(slots=True)
 class Batch:
-    """A v2 batch. Whatever is left at None is filled in rightly; the rest is taken as it is said."""
+    """A v2 batch. Whatever is left at None is filled in rightly; the rest is taken as said."""
 
     records: Sequence[Rec] = field(default_factory=lambda: [Rec()])
     codec: int = NONE

@@ -124,7 +124,7 @@ def _unique(*lists: Sequence[Any]) -> bool:
 
 @dataclass(slots=True)
 class Entry:
-    """One row of DIFFERENCES.md. Patterns are shell patterns; versions are those of the step's API."""
+    """One row of DIFFERENCES.md. Patterns are shell patterns; versions those of the step's API."""
 
     id: str
     api: str

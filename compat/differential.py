@@ -4,8 +4,9 @@
                                   [--seed S] [--odradek HOST:PORT] [--ci] [--recorded]
 
 Versions that Apache Kafka 3.9.2 serves are judged by it, newer ones by 4.4.0. Every difference that
-compat/DIFFERENCES.md does not list is printed, and the exit status is 1 if there is any. `--recorded`
-takes the judges' answers from files instead and needs no Java; `--record` writes those files.
+compat/DIFFERENCES.md does not list is printed, and the exit status is 1 if there is any.
+`--recorded` takes the judges' answers from files instead and needs no Java; `--record` writes
+those files.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from fnmatch import fnmatchcase
 from compat import corpus
 from compat.compare import Difference, Entry, Explained, in_span
 from compat.generate import generated_items
+from compat.offered import NEW, OFFERED, OLD, judge_of
 from compat.play import Item, Judge, Live, Player, Report
 from compat.recording import Recording, write_recordings
 from compat.reference import (
@@ -31,45 +33,7 @@ from compat.reference import (
 from compat.script import CASES
 from compat.sides import SETTINGS, NotReady, OdradekProcess, Side, described, reference_side
 
-OFFERED = {
-    "ApiVersions": (0, 5),
-    "Metadata": (0, 13),
-    "Produce": (0, 13),
-    "Fetch": (0, 18),
-    "ListOffsets": (0, 11),
-    "OffsetForLeaderEpoch": (0, 4),
-    "CreateTopics": (0, 7),
-    "DeleteTopics": (0, 6),
-    "CreatePartitions": (0, 3),
-    "DeleteRecords": (0, 2),
-    "DescribeConfigs": (0, 4),
-    "AlterConfigs": (0, 2),
-    "IncrementalAlterConfigs": (0, 1),
-    "DescribeCluster": (0, 2),
-    "DescribeLogDirs": (0, 5),
-    "DescribeTopicPartitions": (0, 0),
-    "DescribeProducers": (0, 0),
-    "InitProducerId": (0, 5),
-    "FindCoordinator": (0, 6),
-    "ListConfigResources": (0, 1),
-}
-"""What the corpus must cover; Odradek's own ApiVersions answer is held against it."""
-
-LAST_OF_OLD = {
-    **{name: high for name, (_, high) in OFFERED.items()},
-    **{"ApiVersions": 4, "Metadata": 12, "Produce": 11, "Fetch": 17, "ListOffsets": 9},
-    **{"DescribeCluster": 1, "DescribeLogDirs": 4},
-    **{"DescribeTopicPartitions": -1, "ListConfigResources": -1},
-}
-"""The last version of each API that 3.9.2 serves in ZooKeeper mode."""
-
-OLD, NEW = VERSIONS
 CI_GENERATED = 600
-
-
-def judge_of(api: str, version: int) -> str:
-    """Who judges a version of an API: 3.9.2 where it serves it, else 4.4.0."""
-    return OLD if version <= LAST_OF_OLD[api] else NEW
 
 
 def plan(arguments: argparse.Namespace) -> list[Item]:
@@ -85,12 +49,10 @@ def plan(arguments: argparse.Namespace) -> list[Item]:
             judge = judge_of(case.api, version)
             if in_span(version, arguments.versions) and arguments.against in (judge, "both"):
                 items.append(Item(case, version, judge))
-    generated = [i for i in generated_items(arguments.generated, arguments.seed, judge_of)]
-    return items + [
-        i
-        for i in generated
-        if arguments.against in (i.judge, "both") and arguments.api in ([], [i.case.api])
-    ]
+    if arguments.api in ([], ["Generated"]):
+        generated = generated_items(arguments.generated, arguments.seed, (OLD, NEW))
+        items += [i for i in generated if arguments.against in (i.judge, "both")]
+    return items
 
 
 def _options() -> argparse.ArgumentParser:
@@ -122,14 +84,14 @@ def _options() -> argparse.ArgumentParser:
 @contextlib.contextmanager
 def sides(
     arguments: argparse.Namespace, items: Sequence[Item]
-) -> Iterator[tuple[dict[str, Judge], Live]]:
+) -> Iterator[tuple[dict[str, Judge], Live | None]]:
     """The judges that the plan needs, and the broker that is judged, all answering."""
     wanted = sorted({i.judge for i in items})
     with contextlib.ExitStack() as stack:
         references = {}
         if not arguments.recorded:
             references = {name: _launched(stack, name, arguments.keep) for name in wanted}
-        subject = _subject(arguments, stack)
+        subject = None if arguments.record else _subject(arguments, stack)
         judges: dict[str, Judge] = {}
         for name in wanted:
             if arguments.recorded:
@@ -256,7 +218,8 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"text {api} ({count}): {theirs!r} / {ours!r}")
     full = not (arguments.api or arguments.case) and arguments.against == "both"
     full = full and arguments.versions == "*" and not arguments.subject
-    status = _conclude(report, len(known), unknown, explained.stale() if full else [], full)
+    stale = explained.stale() if full and not arguments.record else []
+    status = _conclude(report, len(known), unknown, stale, full)
     print(f"start {ready - began:.1f} s, comparison {time.monotonic() - ready:.1f} s")
     return status
 

@@ -1,4 +1,4 @@
-"""Answers as plain values (numbers, texts, lists, mappings), with what may differ taken out of them."""
+"""Answers as plain values (numbers, texts, lists, mappings), without what may differ."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -125,5 +125,5 @@ def _hide_own(config: dict[str, Any]) -> None:
 def normalise(
     api: str, version: int, answer: Any, aliases: Aliases, texts: list[Any], errors: list[int]
 ) -> Any:
-    """An answer in comparable form. `texts` collects sentences by path, `errors` all error codes."""
+    """An answer in comparable form. `texts` collects sentences, `errors` all error codes."""
     return _Walk(api, version, aliases, texts, errors).struct(answer, "")

@@ -97,7 +97,7 @@ class Report:
             refused = step.kind == "closed" or any(step.errors)
             (self.refused if refused else self.accepted)[where] += 1
         for left, right in zip(theirs, ours, strict=False):
-            for (path, a), (_, b) in zip(left.texts, right.texts, strict=False):
+            for (_, a), (_, b) in zip(left.texts, right.texts, strict=False):
                 if a != b:
                     self.texts[left.api, str(a), str(b)] += 1
         case, api, version = item.case.name, item.case.api, item.version
@@ -107,7 +107,10 @@ class Report:
 class Player:
     """Plays items on a judge and a subject, several at a time."""
 
-    def __init__(self, judges: Mapping[str, Judge], subject: Live, workers: int = WORKERS) -> None:
+    def __init__(
+        self, judges: Mapping[str, Judge], subject: Live | None, workers: int = WORKERS
+    ) -> None:
+        """Without a subject the judges are only listened to."""
         self.judges = judges
         self.subject = subject
         self.report = Report()
@@ -118,7 +121,9 @@ class Player:
     def play(self, items: Sequence[Item]) -> Report:
         """Plays all: first the ones that must be alone, then the rest in chunks."""
         shared = {f"shared-{alias}": topic for alias, topic in SHARED.items()}
-        everywhere = [*self.judges.values(), self.subject]
+        everywhere: list[Judge] = [*self.judges.values()]
+        if self.subject is not None:
+            everywhere.append(self.subject)
         self._each(everywhere, lambda side: side.prepare(shared))
         alone = [i for i in items if i.case.alone]
         mine = {name: topic for i in alone for name, topic in i.topics().items()}
@@ -134,10 +139,11 @@ class Player:
         began = time.monotonic()
         topics: dict[str, dict[str, Topic]] = {}
         for item in items:
-            for who in (item.judge, self.subject.name):
+            for who in (item.judge, self.subject.name if self.subject else item.judge):
                 topics.setdefault(who, {}).update(item.topics())
         everyone: list[Judge] = [self.judges[name] for name in self.judges if name in topics]
-        everyone.append(self.subject)
+        if self.subject is not None:
+            everyone.append(self.subject)
         self._each(everyone, lambda side: side.prepare(topics[side.name]))
         ready = time.monotonic()
         with ThreadPoolExecutor(self._workers) as pool:
@@ -150,7 +156,7 @@ class Player:
         began = time.monotonic()
         theirs = self.judges[item.judge].transcript(item)
         between = time.monotonic()
-        ours = self.subject.transcript(item)
+        ours = self.subject.transcript(item) if self.subject is not None else theirs
         ended = time.monotonic()
         if self.chatty and ended - began > SLOW_SECONDS:
             spent = f"{between - began:.1f} s, then {ended - between:.1f} s"

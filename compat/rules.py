@@ -84,8 +84,16 @@ RULES = (
 )
 
 SET_AT_START = frozenset(
-    ("listeners", "advertised.listeners", "log.dir", "log.dirs", "zookeeper.connect", "port")
-    + ("controller.quorum.voters", "controller.listener.names", "process.roles", "host.name")
+    (
+        "listeners",
+        "advertised.listeners",
+        "log.dir",
+        "log.dirs",
+        "zookeeper.connect",
+        "controller.quorum.voters",
+        "controller.listener.names",
+        "process.roles",
+    )
 )
 """Broker settings whose value is the address or a directory of that one broker."""
 

@@ -3,7 +3,8 @@
     @case("DeleteRecords", topics={"t": Topic(fill=[batch(b"a", b"b")])})
     def below_the_start(run: Run) -> None:
         "Deleting up to 1 and then up to 0 leaves the start at 1."
-        run.call(topics=[{"name": run.name("t"), "partitions": [{"partition_index": 0, "offset": 1}]}])
+        partition = {"partition_index": 0, "offset": 1}
+        run.call(topics=[{"name": run.name("t"), "partitions": [partition]}])
         ...
 
 A case runs once per version of its API, on every side alike. What one answer gives (a topic id, a
@@ -33,7 +34,7 @@ SETTLE_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """A topic that is there before a case begins. `fill` goes to partition 0, one request a batch."""
+    """A topic that is there before a case begins. `fill` goes to partition 0, batch by batch."""
 
     partitions: int = 1
     configs: Mapping[str, str] = field(default_factory=dict)
@@ -166,7 +167,7 @@ class Run:
         return self.note(api, version, outcome, frame, step)
 
     def ask_until(self, ready: Callable[[Any], bool], api: str, version: int, **fields: Any) -> Any:
-        """Repeats a request until its answer satisfies `ready`; only the last one is written down."""
+        """Repeats a request until its answer satisfies `ready`; only the last is written down."""
         end = time.monotonic() + SETTLE_SECONDS
         while True:
             answer = self.ask(api, version, **fields)

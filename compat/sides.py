@@ -1,4 +1,4 @@
-"""The brokers that are compared: real references, Odradek as a process of its own, or an address."""
+"""The brokers that are compared: references, Odradek as a process of its own, or an address."""
 
 import contextlib
 import json
@@ -69,7 +69,7 @@ class Side:
         return low <= version <= high
 
     def warm_up(self) -> None:
-        """Asks for a producer id until there is one; a reference fetches its first block of them late."""
+        """Asks for a producer id until there is one; a reference fetches its first block late."""
         run = self.setup_run()
         run.ask_until(lambda a: a.error_code == 0, "InitProducerId", 1, transactional_id=None)
         run.close()

@@ -37,7 +37,7 @@ class Link:
         self._received = bytearray()
 
     def send(self, frame: bytes) -> None:
-        """Sends one frame, length in front. A connection that breaks meanwhile shows at `receive`."""
+        """Sends one frame, length in front. A connection that breaks shows at `receive`."""
         self.send_raw(struct.pack(">i", len(frame)) + frame)
 
     def send_raw(self, data: bytes) -> None:
@@ -75,7 +75,7 @@ class Link:
         return self.receive(patience)
 
     def expect_nothing(self, frame: bytes) -> Outcome:
-        """Sends a frame that has no answer, then asks something harmless: only that may come back."""
+        """Sends a frame that has no answer, then something harmless: only that may be answered."""
         self.send(frame)
         self.send(struct.pack(">hhih", 18, 0, PROBE, -1))
         outcome = self.receive()

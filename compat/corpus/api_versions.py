@@ -38,14 +38,14 @@ def unknown_versions(run: Run) -> None:
     "Answered in version 0 form with error 35; the connection stays usable."
     for version in (6, 99, 32767):
         head = struct.pack(">hhih", 18, version, 7, 2) + b"me"
-        run.raw_answer(API, 0, head + b"\0", 7, step=f"version {version}")
-        run.raw_answer(API, 0, head, 7, step=f"version {version} without a body")
+        run.raw_answer(API, run.version, head + b"\0", 7, step=f"version {version}")
+        run.raw_answer(API, run.version, head, 7, step=f"version {version} without a body")
     run.call(**_named(run))
 
 
 @case(API)
 def negative_version(run: Run) -> None:
-    run.raw_answer(API, 0, struct.pack(">hhihb", 18, -1, 7, -1, 0), 7)
+    run.raw_answer(API, run.version, struct.pack(">hhihb", 18, -1, 7, -1, 0), 7)
 
 
 @case(API)

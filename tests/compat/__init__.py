@@ -1,0 +1,1 @@
+"""Tests of the eyes: the comparer, the case language, and a bounded differential run."""
