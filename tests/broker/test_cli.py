@@ -173,7 +173,10 @@ def test_notes_are_logged(started: Any, caplog: pytest.LogCaptureFixture) -> Non
 
 def test_the_server_is_imported_last() -> None:
     """A mistake is answered without the cost of a start."""
-    code = "import sys; from broker.cli import main; main(['start', '--port', 'x']); print(*sys.modules)"
+    code = (
+        "import sys; from broker.cli import main\n"
+        "main(['start', '--port', 'x']); print(*sys.modules)"
+    )
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True
