@@ -146,7 +146,7 @@ def validate(
         seen = max(seen, timestamp)
         if keys_needed and key_at < 0:
             keyless.append((index, "a compacted topic takes no record without a key"))
-        if not earliest <= timestamp <= latest:
+        if timestamp != NO_TIMESTAMP and not earliest <= timestamp <= latest:
             untimely.append((index, f"timestamp {timestamp} is not in {earliest} to {latest}"))
     if keyless:
         raise InvalidRecord("one or more records have been rejected", keyless)
@@ -285,7 +285,10 @@ def encode_records(
         if timestamp > largest:
             largest = timestamp
         delta = count if renumber else record.offset - base_offset
-        head = b"\x00" + varint(timestamp - base_timestamp) + varint(delta)
+        timestamp_delta = timestamp - base_timestamp
+        if not _INT64_MIN <= timestamp_delta <= _INT64_MAX:
+            timestamp_delta = _wrapped(timestamp_delta)
+        head = b"\x00" + varint(timestamp_delta) + varint(delta)
         key, value = record.key, record.value
         head += b"\x01" if key is None else varint(len(key)) + key
         middle = b"\x01" if value is None else varint(len(value))
