@@ -279,12 +279,16 @@ class _DecodeWriter(_Writer):
             depth += 1
         width = FIXED[element.kind][1] if element.kind in FIXED else 1
         self.put(
-            depth, f"if {count} * {width} > size - pos: refuse('{spec.name} has more items than bytes')"
+            depth,
+            f"if {count} * {width} > size - pos: refuse('{spec.name} has more items than bytes')",
         )
         if element.kind in FIXED:
             code = FIXED[element.kind][0]
             if element.kind == "uuid":
-                self.put(depth, f"{value} = [bytes(data[pos + i * 16:pos + i * 16 + 16]) for i in range({count})]")
+                self.put(
+                    depth,
+                    f"{value} = [bytes(data[pos + i * 16:pos + i * 16 + 16]) for i in range({count})]",
+                )
             else:
                 self.put(depth, f"{value} = list(unpack_from(f'>{{{count}}}{code}', data, pos))")
             self.put(depth, f"pos += {count} * {width}")
@@ -311,7 +315,9 @@ class _DecodeWriter(_Writer):
         for spec in tagged:
             self.put(depth + 2, f"if {number} == {spec.tag}:")
             value = self.read_field(depth + 3, spec)
-            self.put(depth + 3, f"if pos != {end}: refuse('{spec.name} has another size than told')")
+            self.put(
+                depth + 3, f"if pos != {end}: refuse('{spec.name} has another size than told')"
+            )
             self.put(depth + 3, f"{values[spec.name]} = {value}")
         self.put(depth + 2, f"pos = {end}")
 
