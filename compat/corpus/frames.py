@@ -107,7 +107,9 @@ def absurd_lengths(run: Run) -> None:
     "Counts and lengths that the frame cannot hold."
     many = struct.pack(">i", 2**31 - 1)
     run.send_body("Metadata", 0, many, step="topics: largest count", link="1")
-    run.send_body("Metadata", 1, struct.pack(">i", -2), step="topics: count -2", link="2")
+    run.send_body("Metadata", 0, struct.pack(">i", -2), step="topics: count -2", link="2")
+    odd = struct.pack(">ibh", 1, 2, 1) + b"x" + struct.pack(">i", -2)
+    run.send_body("DescribeConfigs", 0, odd, step="keys: count -2", link="11")
     run.send_body("Metadata", 9, b"\xff\xff\xff\xff\x0f", step="topics: largest varint", link="3")
     run.send_body("Metadata", 9, b"\xff\xff\xff\xff\xff\x01", step="varint too long", link="4")
     run.send_body("Metadata", 1, struct.pack(">ih", 1, -1), step="null name", link="5")
