@@ -116,6 +116,8 @@ class BrokerConfig:
     log_dirs: tuple[str, ...]
     log_config: LogConfig
     """What a topic has that sets nothing itself."""
+    memo: dict[object, Any]
+    """Room for what callers make of the settings; emptied when one changes."""
 
     def __init__(self, given: Mapping[str, str] | None = None) -> None:
         """`given`: static settings as text. Raises ConfigError."""
@@ -332,6 +334,7 @@ class BrokerConfig:
         text = self.value("log.dirs")
         values["log_dirs"] = tuple(split_list(text if text is not None else str(self.log_dir)))
         values["log_config"] = self._log_config()
+        values["memo"] = {}
 
     def _log_config(self) -> LogConfig:
         texts: dict[str, str] = {}

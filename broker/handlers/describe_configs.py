@@ -36,7 +36,7 @@ from protocol.messages.describe_configs import (
     DescribeConfigsSynonym,
 )
 from storage import config as topic_config
-from storage.settings import Kind, Scope, render
+from storage.settings import Kind, Scope, Setting, render
 
 if TYPE_CHECKING:
     from broker.context import Context, Node
@@ -89,13 +89,13 @@ def _configs(
     kind, name = resource.resource_type, resource.resource_name
     if kind == Resource.BROKER_LOGGER:
         return _loggers(node, name, keys)
-    entries: Iterable[_Entry]
     if kind == Resource.TOPIC:
         check_name(name)
         if name not in node.metadata.view.topics:
             raise Refused(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
-        entries = topic_entries(node, name)
-    elif kind == Resource.BROKER:
+        return _topic(node, request, name, keys)
+    entries: Iterable[_Entry]
+    if kind == Resource.BROKER:
         single = broker_name(node.config, name, empty=True) is not None
         entries = _broker_entries(node.config) if single else _cluster_entries(node.config)
     elif kind == Resource.CLIENT_METRICS:
@@ -126,18 +126,37 @@ def _shown(request: DescribeConfigsRequest, entry: _Entry) -> DescribeConfigsRes
     )
 
 
-def topic_entries(node: "Node", topic: str) -> Iterator[_Entry]:
-    """A topic's settings: its own, then what the broker has for topics without their own."""
-    overrides = node.configs.topic(topic)
+def _topic(
+    node: "Node", request: DescribeConfigsRequest, topic: str, keys: Collection[str]
+) -> list[DescribeConfigsResourceResult]:
+    """A topic's own settings over what every topic has; the latter is shared by all answers, since
+    tools ask for thousands of topics at once.
+    """
     config = node.config
-    for row in topic_config.ROWS:
-        # A broker's value counts from the first synonym on: see BrokerConfig.sources.
-        sources = config.sources(row.synonyms[0]) if row.synonyms else []
-        own = overrides.get(row.name)
-        value = render(row, own if own is not None else config.topic_default(row.name))
-        if own is not None:
-            sources = [Source(row.name, value or "", TOPIC_SOURCE), *sources]
-        yield _Entry(row.name, value, sources, row.kind, row.doc)
+    overrides = node.configs.topic(topic)
+    about = ("topics described", request.include_synonyms, request.include_documentation)
+    common: list[DescribeConfigsResourceResult] | None = config.memo.get(about)
+    if common is None:
+        entries = (_topic_entry(config, row, None) for row in topic_config.ROWS)
+        common = config.memo[about] = [_shown(request, entry) for entry in entries]
+    if not overrides and not keys:
+        return common
+    return [
+        _shown(request, _topic_entry(config, topic_config.SETTINGS[result.name], own))
+        if (own := overrides.get(result.name)) is not None
+        else result
+        for result in common
+        if not keys or result.name in keys
+    ]
+
+
+def _topic_entry(config: BrokerConfig, row: Setting, own: str | None) -> _Entry:
+    # A broker's value counts from the first synonym on: see BrokerConfig.sources.
+    sources = config.sources(row.synonyms[0]) if row.synonyms else []
+    value = render(row, own if own is not None else config.topic_default(row.name))
+    if own is not None:
+        sources = [Source(row.name, value or "", TOPIC_SOURCE), *sources]
+    return _Entry(row.name, value, sources, row.kind, row.doc)
 
 
 def _broker_entries(config: BrokerConfig) -> Iterator[_Entry]:
