@@ -1,0 +1,262 @@
+"""Produce (key 0): append batches to partitions this broker leads.
+
+Versions 0 to 13. 0 to 2 carry message sets of magic 0 and 1 (a magic 2 batch is taken too), which are converted to
+magic 2; 3 magic 2 and transactional ids (KIP-98); 7 zstd (KIP-110); 8 errors per record (KIP-467); 9 flexible (KIP-482);
+10 the present leader with a refusal (KIP-951); 11 and 12 as 10 (KIP-890); 13 topic ids (KIP-516).
+
+The hot path: the request is read by hand (`protocol.messages.produce_wire`), each batch is staged in its log from the
+receive buffer, and the answers are written after the pass's write (`ProduceCall.answer`). Refusals of a partition are
+codes; the first check that fails decides, in Apache Kafka's order: topic, record format, acks, leadership,
+min.insync.replicas, then the log's own checks.
+
+Left out: transactional batches (no transaction coordinator yet) answer INVALID_TXN_STATE; quotas; the current leader is not
+told with NOT_LEADER_OR_FOLLOWER.
+"""
+
+from struct import Struct
+from typing import TYPE_CHECKING
+
+from broker.cluster.view import INTERNAL_TOPICS
+from broker.context import Context, Node
+from broker.errors import code_of
+from broker.partition import Partition
+from protocol.errors import CorruptRecord, ErrorCode, Malformed
+from protocol.messages.produce_wire import (
+    PartitionResult,
+    TopicResult,
+    decode_request,
+    encode_response,
+)
+from storage.errors import InvalidRecord, InvalidTimestamp, StorageError
+
+if TYPE_CHECKING:
+    from storage.log import Appended
+
+NONE = int(ErrorCode.NONE)
+ACKS = (-1, 0, 1)
+MIN_BATCH = 14
+TRANSACTIONAL = 0x10
+CODEC_MASK = 0x07
+ZSTD = 4
+ADMIN_CLIENT_ID = "__admin_client"
+
+# Bytes 8 to 23 of a batch: length, leader epoch, magic, CRC, attributes.
+_LENGTH_TO_ATTRIBUTES = Struct(">iibIh").unpack_from
+
+
+class ProduceCall:
+    """A Produce request in hand: staged at once, answered when its batches are written and replicated."""
+
+    __slots__ = (
+        "_node",
+        "_staged",
+        "acks",
+        "correlation_id",
+        "failed",
+        "timeout_ms",
+        "topics",
+        "version",
+    )
+
+    def __init__(self, node: Node, context: Context, body: memoryview, pos: int) -> None:
+        """Read the request and stage its batches. Raises Malformed.
+
+        `body` must stay as it is until the pass is written.
+        """
+        version = context.version
+        self._node = node
+        self.version = version
+        self.correlation_id = context.correlation_id
+        transactional_id, self.acks, self.timeout_ms, topics = decode_request(body, pos, version)
+        self._staged: list[tuple[Partition, Appended, PartitionResult]] = []
+        self.topics: list[TopicResult] = []
+        self.failed = False
+        replicas = node.replicas
+        for raw, name, topic_id, partitions in topics:
+            unknown = NONE
+            if version >= 13:
+                found = replicas.topic_name(topic_id)
+                if found is None:
+                    name, unknown = "", int(ErrorCode.UNKNOWN_TOPIC_ID)
+                else:
+                    name = found
+            results: list[PartitionResult] = []
+            for index, records in partitions:
+                results.append(self._one(context, name, index, records, unknown))
+            self.topics.append((raw, results))
+
+    def _one(
+        self, context: Context, name: str, index: int, records: memoryview | None, unknown: int
+    ) -> PartitionResult:
+        """Check and stage one partition's records."""
+        result = PartitionResult(index)
+        if unknown:
+            result.error_code = unknown
+            self.failed = True
+            return result
+        node = self._node
+        partition = node.replicas.partition(name, index)
+        code = NONE
+        if partition is None:
+            code = node.replicas.missing(name, index)
+        if code != ErrorCode.UNKNOWN_TOPIC_OR_PARTITION:
+            code = self._check_records(records, result) or self._check_place(
+                context, name, partition, code
+            )
+        if code:
+            result.error_code = int(code)
+            self.failed = True
+            return result
+        assert partition is not None and records is not None
+        if not records:
+            # An empty message set of an old client: nothing to do, nothing to refuse.
+            assert partition.log is not None
+            result.log_start_offset = partition.log.log_start_offset
+            return result
+        self._stage(partition, records, result)
+        return result
+
+    def _check_records(self, records: memoryview | None, result: PartitionResult) -> int:
+        """What a request of this version may carry (Apache Kafka's ProduceRequest.validateRecords)."""
+        if records is None:
+            return ErrorCode.INVALID_RECORD
+        if self.version < 3:
+            return NONE
+        size = len(records)
+        if size < MIN_BATCH + 12:
+            return ErrorCode.INVALID_RECORD
+        length, _, magic, _, attributes = _LENGTH_TO_ATTRIBUTES(records, 8)
+        if length < MIN_BATCH or magic < 0 or magic > 2:
+            return ErrorCode.CORRUPT_MESSAGE
+        if length + 12 > size or magic != 2:
+            result.error_message = "A request of this version carries one batch of magic 2."
+            return ErrorCode.INVALID_RECORD
+        if attributes & CODEC_MASK == ZSTD and self.version < 7:
+            return ErrorCode.UNSUPPORTED_COMPRESSION_TYPE
+        if length + 12 < size and self._another_batch(records[length + 12 :]):
+            result.error_message = "A request carries one batch for a partition, not several."
+            return ErrorCode.INVALID_RECORD
+        return NONE
+
+    @staticmethod
+    def _another_batch(rest: memoryview) -> bool:
+        """Whether a whole batch follows the first; a torn rest is ignored, as Apache Kafka does."""
+        if len(rest) < 17:
+            return False
+        return int.from_bytes(rest[8:12], "big") + 12 <= len(rest)
+
+    def _check_place(
+        self, context: Context, name: str, partition: Partition | None, code: int
+    ) -> int:
+        """Acks, leadership and in-sync replicas, in this order."""
+        if self.acks not in ACKS:
+            return ErrorCode.INVALID_REQUIRED_ACKS
+        if name in INTERNAL_TOPICS and context.client_id != ADMIN_CLIENT_ID:
+            return ErrorCode.INVALID_TOPIC_EXCEPTION
+        if partition is None:
+            return code
+        if partition.log is None:
+            return ErrorCode.KAFKA_STORAGE_ERROR
+        if partition.leader != partition.broker_id:
+            return ErrorCode.NOT_LEADER_OR_FOLLOWER
+        if self.acks == -1 and partition.under_min_isr:
+            return ErrorCode.NOT_ENOUGH_REPLICAS
+        return NONE
+
+    def _stage(self, partition: Partition, records: memoryview, result: PartitionResult) -> None:
+        log = partition.log
+        assert log is not None
+        node = self._node
+        now_ms = node.clock.now_ms()
+        try:
+            if self.version < 3:
+                records = self._to_v2(records, log.config.compression_type)
+            else:
+                records = records[: 12 + int.from_bytes(records[8:12], "big")]
+            if records[22] & TRANSACTIONAL:
+                result.error_code = int(ErrorCode.INVALID_TXN_STATE)
+                self.failed = True
+                return
+            appended = log.stage(records, partition.leader_epoch, now_ms)
+        except (StorageError, CorruptRecord, Malformed) as error:
+            self._refuse(result, error, log.log_start_offset)
+            return
+        self._staged.append((partition, appended, result))
+        if not partition.dirty:
+            partition.dirty = True
+            node.replicas.dirty.append(partition)
+
+    @staticmethod
+    def _to_v2(records: memoryview, compression_type: str) -> memoryview:
+        if len(records) > 16 and records[16] == 2:
+            return records
+        from protocol.legacy import to_v2
+
+        return memoryview(bytearray(to_v2(records)))
+
+    def _refuse(self, result: PartitionResult, error: Exception, log_start_offset: int) -> None:
+        result.error_code = int(code_of(error))
+        if not isinstance(error, CorruptRecord | Malformed):
+            result.log_start_offset = log_start_offset
+        self.failed = True
+        if isinstance(error, InvalidRecord | InvalidTimestamp):
+            result.record_errors = list(getattr(error, "record_errors", ()) or ())
+            result.error_message = str(error.args[0]) if error.args else None
+
+    # --- after the write
+
+    def settled(self) -> bool:
+        """Whether every appended batch is as safe as acks asks for (or cannot become so any more)."""
+        if self.acks != -1:
+            return True
+        for partition, appended, _ in self._staged:
+            log = partition.log
+            if (
+                log is not None
+                and partition.leader == partition.broker_id
+                and appended.last_offset < log.end_offset
+                and log.high_watermark <= appended.last_offset
+            ):
+                return False
+        return True
+
+    def partitions(self) -> list[Partition]:
+        """The partitions whose high watermark this call waits for."""
+        return [partition for partition, _, _ in self._staged]
+
+    def answer(self, out: bytearray, *, timed_out: bool = False) -> bool:
+        """Append the response frame (without its length); False when none is due.
+
+        Raises Malformed to close the connection where acks=0 met a refusal: the client learns of it no other way.
+        """
+        for partition, appended, result in self._staged:
+            self._settle(partition, appended, result, timed_out)
+        if self.acks == 0:
+            if self.failed:
+                raise Malformed("a produce request with acks=0 was refused")
+            return False
+        encode_response(out, self.correlation_id, self.version, self.topics)
+        return True
+
+    def _settle(
+        self, partition: Partition, appended: "Appended", result: PartitionResult, timed_out: bool
+    ) -> None:
+        log = partition.log
+        if log is None or appended.last_offset >= log.end_offset:
+            result.error_code = int(ErrorCode.KAFKA_STORAGE_ERROR)
+            self.failed = True
+            return
+        if self.acks == -1 and log.high_watermark <= appended.last_offset:
+            if partition.leader != partition.broker_id:
+                result.error_code = int(ErrorCode.NOT_LEADER_OR_FOLLOWER)
+            elif timed_out:
+                result.error_code = int(ErrorCode.REQUEST_TIMED_OUT)
+            return
+        result.base_offset = appended.base_offset
+        result.log_append_time_ms = appended.log_append_time_ms
+        result.log_start_offset = appended.log_start_offset
+
+
+def begin(node: Node, context: Context, body: memoryview, pos: int) -> ProduceCall:
+    """Read and stage a Produce request; the connection answers it after the pass's write."""
+    return ProduceCall(node, context, body, pos)
