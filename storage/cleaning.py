@@ -18,7 +18,8 @@ from typing import Final, NamedTuple
 from protocol import batch as batches
 from protocol.batch import BatchHeader
 from protocol.compression import NONE
-from protocol.record import Record, records_of
+from protocol.legacy import AnyHeader, any_records, build_set
+from protocol.record import Record
 from protocol.wire import Buffer
 from storage.compaction import AbortedTxn, OffsetMap, TransactionsSeen
 
@@ -53,6 +54,7 @@ class BatchFilter:
         "_offsets",
         "_round_end",
         "aborted_kept",
+        "legacy_deletes_stay",
         "transactions",
     )
 
@@ -74,13 +76,20 @@ class BatchFilter:
         self._round_end = round_end
         self._limit = limit
         self.transactions = TransactionsSeen()
+        # Formats 0 and 1 have no delete horizon: the runner says it segment by segment.
+        self.legacy_deletes_stay = True
         # Index entries of aborted transactions whose marker stays; the runner takes them away.
         self.aborted_kept: list[AbortedTxn] = []
 
     def apply(
-        self, header: BatchHeader, data: Buffer, pos: int = 0
+        self, header: AnyHeader, data: Buffer, pos: int = 0
     ) -> Generator[None, None, Kept | None]:
-        """What stays of the batch `data[pos:]`, None when nothing does."""
+        """What stays of the batch (or old message) `data[pos:]`, None when nothing does.
+
+        Raises CorruptRecord or InvalidRecord when it cannot be read.
+        """
+        if not isinstance(header, BatchHeader):
+            return (yield from self._filter(header, data, pos))
         if header.control:
             needless = self._marker_is_needless(header, data, pos)
             horizon = header.delete_horizon
@@ -122,43 +131,49 @@ class BatchFilter:
 
     def _keep_marker(self, header: BatchHeader, data: Buffer, pos: int, needless: bool) -> Kept:
         if not needless or header.delete_horizon is not None:
-            return _whole(header, data, pos)
-        records = list(records_of(data, pos, header, self._limit))
+            return _whole(header, data, pos, header.record_count)
+        records = list(any_records(data, pos, header, self._limit))
         return self._rebuild(header, records, self._now_ms + self._delete_retention_ms)
 
     def _filter(
-        self, header: BatchHeader, data: Buffer, pos: int
+        self, header: AnyHeader, data: Buffer, pos: int
     ) -> Generator[None, None, Kept | None]:
         horizon = header.delete_horizon
-        deletes_stay = horizon is None or self._now_ms < horizon
-        latest = self._offsets.latest_offset
-        get = self._offsets.get
+        if header.magic < 2:
+            deletes_stay = self.legacy_deletes_stay
+        else:
+            deletes_stay = horizon is None or self._now_ms < horizon
         kept: list[Record] = []
         tombstones = False
         count = 0
-        for record in records_of(data, pos, header, self._limit):
+        for record in any_records(data, pos, header, self._limit):
             count += 1
             if count % RECORDS_A_SLICE == 0:
                 yield
-            if record.offset > latest:
-                stays = True
-            elif record.key is None or record.offset < get(record.key):
-                stays = False
-            else:
-                stays = deletes_stay or record.value is not None
-            if stays:
+            if self._stays(record, deletes_stay):
                 kept.append(record)
-                tombstones = tombstones or (record.value is None)
+                tombstones = tombstones or record.value is None
         if not kept:
             return None
-        set_horizon = tombstones and horizon is None
+        set_horizon = tombstones and horizon is None and header.magic == 2
         if len(kept) == count and not set_horizon:
-            return _whole(header, data, pos)
+            return _whole(header, data, pos, count)
         if count >= RECORDS_A_SLICE:
             yield
+        if not isinstance(header, BatchHeader):
+            return _rebuild_old(header, kept)
         if set_horizon:
             horizon = self._now_ms + self._delete_retention_ms
         return self._rebuild(header, kept, horizon)
+
+    def _stays(self, record: Record, deletes_stay: bool) -> bool:
+        offset = record.offset
+        if offset > self._offsets.latest_offset:
+            return True
+        key = record.key
+        if key is None or offset < self._offsets.get(key):
+            return False
+        return deletes_stay or record.value is not None
 
     def _rebuild(self, header: BatchHeader, kept: list[Record], horizon: int | None) -> Kept:
         newest = header.max_timestamp
@@ -185,19 +200,21 @@ class BatchFilter:
         return self._rebuild(header, [], None)
 
 
-def _whole(header: BatchHeader, data: Buffer, pos: int) -> Kept:
-    return Kept(
-        memoryview(data)[pos : pos + header.size],
-        header.last_offset,
-        header.max_timestamp,
-        header.record_count,
-    )
+def _whole(header: AnyHeader, data: Buffer, pos: int, records: int) -> Kept:
+    view = memoryview(data)[pos : pos + header.size]
+    return Kept(view, header.last_offset, header.max_timestamp, records)
+
+
+def _rebuild_old(header: AnyHeader, kept: list[Record]) -> Kept:
+    data = build_set(kept, header.magic, codec=header.codec, append_time=header.append_time)
+    newest = max(record.timestamp for record in kept)
+    return Kept(data, kept[-1].offset, newest, len(kept))
 
 
 def learn(
     offsets: OffsetMap,
     transactions: TransactionsSeen,
-    header: BatchHeader,
+    header: AnyHeader,
     data: Buffer,
     pos: int,
     *,
@@ -205,16 +222,13 @@ def learn(
     limit: int,
 ) -> Generator[None, None, bool]:
     """Notes the keys of one batch at or above offset `start`. False when the map is full."""
-    if header.control:
+    if isinstance(header, BatchHeader) and header.control:
         kind = batches.control_type(data, pos, header) if header.record_count else None
         if kind in (None, batches.CONTROL_ABORT, batches.CONTROL_COMMIT):
             committed = None if kind is None else kind == batches.CONTROL_COMMIT
             transactions.on_marker(header.producer_id, header.last_offset, committed)
-    elif (
-        not transactions.on_data(header.producer_id, header.last_offset, header.transactional)
-        and header.record_count
-    ):
-        for count, record in enumerate(records_of(data, pos, header, limit), 1):
+    elif not transactions.on_data(header.producer_id, header.last_offset, header.transactional):
+        for count, record in enumerate(any_records(data, pos, header, limit), 1):
             if count % RECORDS_A_SLICE == 0:
                 yield
             key = record.key

@@ -15,26 +15,23 @@ from typing import Final, NamedTuple, TextIO
 
 from protocol import batch as batches
 from protocol import legacy
-from protocol.batch import BatchHeader
-from protocol.compression import NAMES
+from protocol.batch import LENGTH_END, BatchHeader
+from protocol.compression import NAMES, NONE, decompress
 from protocol.errors import CorruptRecord, Malformed
-from protocol.record import Record, records_of
+from protocol.legacy import AnyHeader
+from protocol.record import Record
 from protocol.record_errors import InvalidRecord
 from storage.filesystem import File, FileSystem, RealFileSystem
 from storage.producers import CorruptSnapshot, ProducerEntry, decode_snapshot
 
 DECOMPRESSED_LIMIT: Final = 1 << 30
-_LOG_OVERHEAD: Final = 12
-_MAGIC_AT: Final = 16
-_OFFSET_AND_SIZE = Struct(">qi")
+_MAGIC_AT: Final = legacy.MAGIC_AT
+_SIZE = Struct(">i")
 _INDEX_ENTRY = Struct(">ii")
 _TIME_ENTRY = Struct(">qi")
 _TXN_ENTRY = Struct(">hqqqq")
-_INT64 = Struct(">q")
-_UINT32 = Struct(">I")
 _CONTROL_KEY = Struct(">hh")
 _MARKER = Struct(">hi")
-_LEGACY_ATTRIBUTES_AT: Final = 17
 
 _USAGE: Final = (
     "options: --print-data-log --deep-iteration --skip-record-metadata --verify-index-only "
@@ -62,14 +59,11 @@ _OPTIONS: Final = {
 
 
 class Batch(NamedTuple):
-    """A whole batch of any magic where it lies in a file; `header` for magic 2 only."""
+    """A whole batch or top-level message of any magic where it lies in a file."""
 
     position: int
     data: bytes
-    magic: int
-    header: BatchHeader | None
-    base_offset: int  # for magic 0 and 1 the first record's as far as that costs nothing
-    last_offset: int
+    header: AnyHeader
 
 
 class Dump:
@@ -129,16 +123,17 @@ class Dump:
 
     def batch(self, batch: Batch, last: int, gaps: list[tuple[int, int]], base: int) -> int:
         """Prints and checks one batch; returns its last offset."""
-        valid = _is_valid(batch)
+        header = batch.header
+        valid = legacy.any_crc_ok(batch.data, 0, header)
         self.say(_batch_line(batch, valid))
         if not valid:
             self.wrong(f"The batch at position {batch.position} is corrupt: its CRC is wrong.")
-            return batch.last_offset
+            return header.last_offset
         try:
-            records = list(_records(batch))
+            records = list(legacy.any_records(batch.data, 0, header, DECOMPRESSED_LIMIT))
         except (Malformed, CorruptRecord, InvalidRecord) as error:
             self.wrong(f"The batch at position {batch.position} is corrupt: {error}")
-            return batch.last_offset
+            return header.last_offset
         for record in records:
             if record.offset <= last or record.offset < base:
                 self.wrong(
@@ -148,28 +143,28 @@ class Dump:
             elif last >= 0 and record.offset != last + 1:
                 gaps.append((last, record.offset))
             last = record.offset
-            if self.options.deep:
-                self.say(self.record_line(batch, record))
-        # With no records left (compaction) the header alone carries the offset on.
-        return max(last, batch.last_offset) if not records else last
+        if self.options.deep:
+            crcs = _message_crcs(batch)
+            for index, record in enumerate(records):
+                crc = crcs[index] if index < len(crcs) else -1
+                self.say(self.record_line(header, record, crc))
+        return last
 
-    def record_line(self, batch: Batch, record: Record) -> str:
+    def record_line(self, header: AnyHeader, record: Record, crc: int) -> str:
         parts = ["|"]
-        header = batch.header
-        control = header is not None and header.control
         if not self.options.skip_record_metadata:
             parts.append(
-                f"offset: {record.offset} {_timestamp_type(batch)}: {record.timestamp} "
+                f"offset: {record.offset} {_timestamp_type(header)}: {record.timestamp} "
                 f"keySize: {_size(record.key)} valueSize: {_size(record.value)}"
             )
-            if header is not None:
+            if isinstance(header, BatchHeader):
                 keys = ",".join(key for key, _ in record.headers)
                 parts.append(f"sequence: {_sequence(header, record)} headerKeys: [{keys}]")
             else:
-                parts.append(f"isValid: true crc: {_legacy_crc(batch, record)}}}")
-            if control:
+                parts.append(f"isValid: true crc: {crc}}}")
+            if header.control:
                 parts.append(_control_text(record))
-        if self.options.print_data and not control:
+        if self.options.print_data and not header.control:
             if record.key is not None:
                 parts.append(f"key: {_text(record.key)}")
             if record.value is not None:
@@ -193,17 +188,26 @@ class Dump:
                 self.wrong(f"Index entry {number} of {path} is not above the one before it.")
             previous = (delta, position)
             if log is not None:
-                batch = _batch_at(log, position)
-                if batch is None:
-                    self.wrong(f"Index entry {number} of {path} points at no batch: {position}.")
-                elif batch.base_offset > base + delta:
-                    mismatches.append((base + delta, batch.last_offset))
+                mismatches += self.index_entry(path, log, base + delta, position)
             if not self.options.verify_index_only:
                 self.say(f"offset: {base + delta} position: {position}")
         if mismatches:
             self.wrong(f"Mismatches in :{path}")
             for ours, theirs in mismatches:
                 self.say(f"  Index offset: {ours}, log offset: {theirs}")
+
+    def index_entry(
+        self, path: str, log: File, offset: int, position: int
+    ) -> list[tuple[int, int]]:
+        """The entry's mismatch with the batch it points at: that may begin and end before the
+        entry's offset (one entry for several batches appended at once), but not begin behind."""
+        batch = _batch_at(log, position)
+        if batch is None:
+            self.wrong(f"Index entry {offset} of {path} points at no batch: {position}.")
+            return []
+        if batch.header.base_offset > offset and batch.header.magic == 2:
+            return [(offset, batch.header.last_offset)]
+        return []
 
     def time_index(self, path: str) -> None:
         data = self.entries(path, _TIME_ENTRY)
@@ -343,45 +347,27 @@ def _batch_at(file: File, position: int) -> Batch | None:
     head = file.pread(_MAGIC_AT + 1, position)
     if len(head) < _MAGIC_AT + 1:
         return None
-    offset, size = _OFFSET_AND_SIZE.unpack_from(head)
-    magic = head[_MAGIC_AT]
-    least = batches.MIN_LENGTH if magic == 2 else legacy.MIN_SIZE
-    if magic > 2 or size < least or position + _LOG_OVERHEAD + size > file.size:
+    size = LENGTH_END + _SIZE.unpack_from(head, 8)[0]
+    if size < LENGTH_END + legacy.MIN_SIZE or position + size > file.size:
         return None
-    data = file.pread(_LOG_OVERHEAD + size, position)
-    if len(data) < _LOG_OVERHEAD + size:
-        return None
-    if magic < 2:
-        return Batch(position, data, magic, None, offset, offset)
-    header = batches.parse_header(data)
-    return Batch(position, data, magic, header, offset, header.last_offset)
+    data = bytes(file.pread(size, position))
+    try:
+        for _, header in legacy.any_batches(data):
+            return Batch(position, data, header)
+    except Malformed:
+        pass
+    return None
 
 
-def _is_valid(batch: Batch) -> bool:
-    if batch.header is not None:
-        return batches.crc_ok(batch.data, 0, len(batch.data))
-    return legacy.crc_ok(batch.data, 0, len(batch.data))
-
-
-def _records(batch: Batch) -> Iterator[Record]:
-    if batch.header is not None:
-        return iter(records_of(batch.data, 0, batch.header, DECOMPRESSED_LIMIT))
-    return iter(legacy.records_of(batch.data, 0, DECOMPRESSED_LIMIT))
-
-
-def _timestamp_type(batch: Batch) -> str:
-    if batch.magic == 0:
+def _timestamp_type(header: AnyHeader) -> str:
+    if header.magic == 0:
         return "NoTimestampType"
-    if batch.header is not None:
-        return "LogAppendTime" if batch.header.append_time else "CreateTime"
-    return (
-        "LogAppendTime" if batch.data[_LEGACY_ATTRIBUTES_AT] & batches.APPEND_TIME else "CreateTime"
-    )
+    return "LogAppendTime" if header.append_time else "CreateTime"
 
 
 def _batch_line(batch: Batch, valid: bool) -> str:
     header = batch.header
-    if header is not None:
+    if isinstance(header, BatchHeader):
         start = (
             f"baseOffset: {header.base_offset} lastOffset: {header.last_offset} "
             f"count: {header.record_count} baseSequence: {header.base_sequence} "
@@ -392,16 +378,12 @@ def _batch_line(batch: Batch, valid: bool) -> str:
             f"isControl: {_bool(header.control)} "
             f"deleteHorizonMs: {_optional(header.delete_horizon)}"
         )
-        timestamp, codec, crc = header.max_timestamp, header.codec, header.crc
     else:
-        start = f"offset: {batch.last_offset}"
-        timestamp = -1 if batch.magic == 0 else _INT64.unpack_from(batch.data, 18)[0]
-        codec = batch.data[_LEGACY_ATTRIBUTES_AT] & batches.CODEC_MASK
-        crc = _UINT32.unpack_from(batch.data, _LOG_OVERHEAD)[0]
+        start = f"offset: {header.last_offset}"
     return (
-        f"{start} position: {batch.position} {_timestamp_type(batch)}: {timestamp} "
-        f"size: {len(batch.data)} magic: {batch.magic} compresscodec: {_codec_name(codec)} "
-        f"crc: {crc} isvalid: {_bool(valid)}"
+        f"{start} position: {batch.position} {_timestamp_type(header)}: {header.max_timestamp} "
+        f"size: {header.size} magic: {header.magic} compresscodec: {_codec_name(header.codec)} "
+        f"crc: {header.crc} isvalid: {_bool(valid)}"
     )
 
 
@@ -429,6 +411,20 @@ def _sequence(header: BatchHeader, record: Record) -> int:
     if header.base_sequence < 0:
         return -1
     return (header.base_sequence + record.offset - header.base_offset) & batches.MAX_INT32
+
+
+def _message_crcs(batch: Batch) -> list[int]:
+    """Stored CRCs of the messages of magic 0 or 1 in `batch`, which has been read through before."""
+    header, data = batch.header, batch.data
+    if isinstance(header, BatchHeader):
+        return []
+    if header.codec == NONE:
+        return [header.crc]
+    key_at = 26 if header.magic else 18
+    value_at = key_at + 8 + max(0, _SIZE.unpack_from(data, key_at)[0])
+    value = memoryview(data)[value_at:]
+    inner = decompress(header.codec, value, DECOMPRESSED_LIMIT, legacy_lz4=header.magic == 0)
+    return [message.crc for _, message in legacy.any_batches(inner)]
 
 
 def _control_text(record: Record) -> str:
@@ -463,11 +459,8 @@ def _newest_by_offset(log: File) -> list[tuple[int, int]]:
     newest = -1
     found = []
     for batch in read_batches(log):
-        if batch.header is not None:
-            newest = max(newest, batch.header.max_timestamp)
-        elif batch.magic == 1:
-            newest = max(newest, _INT64.unpack_from(batch.data, 18)[0])
-        found.append((batch.last_offset, newest))
+        newest = max(newest, batch.header.max_timestamp)
+        found.append((batch.header.last_offset, newest))
     return found
 
 

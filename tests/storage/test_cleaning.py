@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from protocol import batch as batches
 from protocol.batch import parse_header
-from protocol.compression import NONE, ZSTD
+from protocol.compression import GZIP, NONE, ZSTD
+from protocol.legacy import any_batches, any_crc_ok, any_records, build_set
 from protocol.record import Record, records_of
 from storage.cleaning import BatchFilter, Kept, LastOfProducer, learn
 from storage.compaction import AbortedTxn, OffsetMap
@@ -371,3 +372,32 @@ def test_any_batches_keep_the_latest_of_every_key(
     out = [kept for data in stream if (kept := apply(chosen, data)) is not None]
     left = [record for kept in out for record in content(kept)]
     assert left == sorted(latest.values(), key=lambda record: record.offset)
+
+
+# --- message formats 0 and 1
+
+
+@pytest.mark.parametrize("magic", [0, 1])
+@pytest.mark.parametrize("codec", [NONE, GZIP])
+def test_old_messages_keep_their_format(magic: int, codec: int) -> None:
+    given_ = [
+        replace(record, headers=(), timestamp=record.timestamp if magic else -1)
+        for record in records(("a", "1"), ("b", None), ("c", "3"), ("c", "4"), base=10)
+    ]
+    data = build_set(given_, magic, codec=codec)
+    for deletes_stay, left in ((True, [1, 3]), (False, [3])):
+        chosen = batch_filter(offset_map(99, a=50, b=11, c=13), round_end=14)
+        chosen.legacy_deletes_stay = deletes_stay
+        out = b""
+        for pos, header in any_batches(data):
+            kept = run(chosen.apply(header, data, pos))
+            out += b"" if kept is None else bytes(kept.data)
+        found = [
+            record
+            for pos, header in any_batches(out)
+            for record in any_records(out, pos, header, 1 << 20)
+        ]
+        assert found == [given_[index] for index in left]
+        assert all(header.magic == magic for _, header in any_batches(out))
+        assert all(header.codec == codec for _, header in any_batches(out))
+        assert all(any_crc_ok(out, pos, header) for pos, header in any_batches(out))
