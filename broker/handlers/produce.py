@@ -4,7 +4,7 @@ Versions 0 to 13. 0 to 2 carry message sets of magic 0 and 1 (a magic 2 batch is
 magic 2; 3 magic 2 and transactional ids (KIP-98); 7 zstd (KIP-110); 8 errors per record (KIP-467); 9 flexible (KIP-482);
 10 the present leader with a refusal (KIP-951); 11 and 12 as 10 (KIP-890); 13 topic ids (KIP-516).
 
-The hot path: the request is read by hand (`protocol.messages.produce_wire`), each batch is staged in its log from the
+The hot path: the request is read by hand (`protocol.produce_wire`), each batch is staged in its log from the
 receive buffer, and the answers are written after the pass's write (`ProduceCall.answer`). Refusals of a partition are
 codes; the first check that fails decides, in Apache Kafka's order: topic, record format, acks, leadership,
 min.insync.replicas, then the log's own checks.
@@ -21,7 +21,7 @@ from broker.context import Context, Node
 from broker.errors import code_of
 from broker.partition import Partition
 from protocol.errors import CorruptRecord, ErrorCode, Malformed
-from protocol.messages.produce_wire import (
+from protocol.produce_wire import (
     PartitionResult,
     TopicResult,
     decode_request,
