@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -76,11 +76,12 @@ class Target:
         result: dict[str, Any] = json.loads(done.stdout)
         return result
 
-    def create(self, topic: str, partitions: int = 1, **configs: str) -> None:
-        """Make a topic; underscores in config names stand for dots."""
+    def create(
+        self, topic: str, partitions: int = 1, configs: Mapping[str, str] | None = None
+    ) -> None:
+        """Make a topic."""
         entries = [
-            CreatableTopicConfig(name=name.replace("_", "."), value=value)
-            for name, value in configs.items()
+            CreatableTopicConfig(name=name, value=value) for name, value in (configs or {}).items()
         ]
         new = CreatableTopic(
             name=topic, num_partitions=partitions, replication_factor=1, configs=entries
@@ -127,9 +128,9 @@ def new_topic(word: str) -> str:
 
 
 RECYCLED = {
-    "max_message_bytes": "2097152",
-    "segment_bytes": "268435456",
-    "file_delete_delay_ms": "0",
+    "max.message.bytes": "2097152",
+    "segment.bytes": "268435456",
+    "file.delete.delay.ms": "0",
 }
 
 
@@ -138,7 +139,7 @@ def tiny(target: Target, runs: int) -> Iterator[Figure]:
     rate = Figure("tiny produce, throughput", "us wall/request", None)
     for _ in range(runs):
         topic = new_topic("tiny")
-        target.create(topic, file_delete_delay_ms="0")
+        target.create(topic, configs=RECYCLED)
         got = target.job("pipelined", topic, connections=50, depth=5, warm_up=0.5, seconds=2.0)
         assert target.end_offset(topic) == got["answered"], "records were lost or doubled"
         cpu.values.append(got["cpu"] / got["requests"] * 1e6)
@@ -154,7 +155,7 @@ def produce_large(target: Target, runs: int) -> Iterator[Figure]:
     # the first run is the warm-up of the broker's code; it is not counted
     for number in range(runs + 1):
         topic = new_topic("large")
-        target.create(topic, **RECYCLED)
+        target.create(topic, configs=RECYCLED)
         got = target.job(
             "large", topic, work="produce", connections=2, depth=3, warm_up=0.3, seconds=1.2
         )
@@ -173,7 +174,7 @@ def fetch_large(target: Target, runs: int) -> Iterator[Figure]:
     cpu = Figure("fetch 1 MiB, 2 connections x 3", "CPU s/GB", 0.15)
     rate = Figure("fetch 1 MiB, throughput", "s/GB", None)
     topic = new_topic("fetch")
-    target.create(topic, **RECYCLED)
+    target.create(topic, configs=RECYCLED)
     filled = requests.large_batch(requests.MIB)
     offsets = []
     with Wire(target.bootstrap, timeout=30) as wire:
@@ -210,7 +211,7 @@ def librdkafka(target: Target, runs: int) -> Iterator[Figure]:
     rate = Figure("1 KiB records, throughput", "s/GB", None)
     for number in range(runs + 1):
         topic = new_topic("librdkafka")
-        target.create(topic, **RECYCLED)
+        target.create(topic, configs=RECYCLED)
         got = target.job("librdkafka", topic, count=400_000)
         assert target.end_offset(topic) == got["answered"], "records were lost or doubled"
         size = got["requests"] * got["bytes_each"] / GB

@@ -194,8 +194,9 @@ class LibrdkafkaWriter(Writer):
             offset = message.offset()
             # a "duplicate" answer need not tell the offset; records of this writer are without
             # gaps, so that it must be the number
-            known = offset is not None and offset >= 0
-            self.ledgers[partition].promise(offset if known else number, number)
+            if offset is None or offset < 0:
+                offset = number
+            self.ledgers[partition].promise(offset, number)
 
         return callback
 
@@ -407,7 +408,12 @@ def run(
 
 def _kill_in_start(server: Server, after: float) -> None:
     """Start, and SIGKILL after some hundredths of a second, ready or not."""
-    timer = threading.Timer(after, lambda: server.process and server.process.kill())
+
+    def kill() -> None:
+        if server.process is not None:
+            server.process.kill()
+
+    timer = threading.Timer(after, kill)
     timer.start()
     try:
         server.start()
@@ -425,7 +431,7 @@ def measure_start(gib: float, partitions: int, tell: Callable[[str], None]) -> l
             server = Server(Path(folder) / "data")
             server.start()
             target = Target(server.bootstrap, server.pid)
-            target.create(TOPIC, partitions, max_message_bytes="2097152")
+            target.create(TOPIC, partitions, {"max.message.bytes": "2097152"})
             kind(target, int(gib * (1 << 30)), partitions)
             end = target.end_offset(TOPIC)
             server.kill()

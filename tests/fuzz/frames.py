@@ -136,8 +136,8 @@ def check_answer(shot: Shot, data: bytes) -> str:
             f"{api.name if api else key} {version}: the answer does not decode ({error}): "
             f"{shot.data.hex()} -> {data.hex()}"
         ) from None
-    error = getattr(body, "error_code", None)
-    return f"{API_BY_KEY[key].name} {'' if error is None else error}"
+    code = getattr(body, "error_code", "")
+    return f"{API_BY_KEY[key].name} {code}"
 
 
 class Fuzzer:
