@@ -414,7 +414,7 @@ def _sequence(header: BatchHeader, record: Record) -> int:
 
 
 def _message_crcs(batch: Batch) -> list[int]:
-    """Stored CRCs of the messages of magic 0 or 1 in `batch`, which has been read through before."""
+    """CRCs of the messages of magic 0 or 1 in `batch`, which has been read through before."""
     header, data = batch.header, batch.data
     if isinstance(header, BatchHeader):
         return []
