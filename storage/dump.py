@@ -182,7 +182,7 @@ class Dump:
         mismatches = []
         previous = (-1, -1)
         for number, (delta, position) in enumerate(_INDEX_ENTRY.iter_unpack(data)):
-            if delta == 0 and number > 0:
+            if delta == 0 and (number > 0 or position == 0):
                 break  # preallocated and never trimmed: zeros to the end
             if delta < 0 or delta <= previous[0] or position <= previous[1]:
                 self.wrong(f"Index entry {number} of {path} is not above the one before it.")
@@ -218,8 +218,8 @@ class Dump:
         newest = _newest_by_offset(log) if log is not None else []
         previous = -(1 << 63)
         for number, (timestamp, delta) in enumerate(_TIME_ENTRY.iter_unpack(data)):
-            if number > 0 and delta == 0 and timestamp == 0:
-                break
+            if delta == 0 and timestamp == 0 and len(data) > _TIME_ENTRY.size:
+                break  # preallocated and never trimmed: zeros to the end
             if timestamp <= previous and number > 0:
                 self.wrong(
                     f"Found out of order timestamp in :{path}\n"
