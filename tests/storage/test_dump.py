@@ -78,11 +78,11 @@ def test_every_file_of_a_clean_directory_is_found_right(clean: Path) -> None:
 
 def test_a_killed_brokers_preallocated_indexes_end_at_the_zeros(tmp_path: Path) -> None:
     folder = golden.unpack("3.9.2-killed", tmp_path)
-    indexes = sorted((folder / "segments-0").glob("*.*index"))
+    indexes = [path for path in sorted(folder.rglob("*index")) if path.parent != folder]
     assert any(path.stat().st_size > 60_000 for path in indexes)
     status, printed = run(*indexes)
     assert status == 0, printed
-    assert len(printed) < 200
+    assert len(printed) < 1000
 
 
 def test_batches_without_records_by_default(clean: Path) -> None:
