@@ -1,0 +1,177 @@
+"""Listeners and the connections they accept; the pass that gathers what these stage."""
+
+import asyncio
+import logging
+import socket
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from broker.connection import Connection
+from broker.context import Context
+from broker.dispatch import Dispatcher
+
+if TYPE_CHECKING:
+    from broker.handlers.produce import ProduceCall
+    from broker.listeners import Endpoint
+
+log = logging.getLogger("odradek.connections")
+
+BUFFER_SIZE = 1 << 16
+BUFFERS_KEPT = 64
+ACCEPTS_A_TURN = 64
+IDLE_CHECK_S = 10.0
+BACKLOG = 1024
+
+
+class Connections:
+    """Everything that reads from sockets of clients."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self.dispatcher = dispatcher
+        self.node = dispatcher.node
+        self.loop = asyncio.get_running_loop()
+        self.max_request_size: int = self.node.config.socket_request_max_bytes
+        self._buffers: list[bytearray] = []
+        self._listeners: dict[str, socket.socket] = {}
+        self._connections: set[Connection] = set()
+        self._per_ip: Counter[str] = Counter()
+        self._to_complete: list[Connection] = []
+        self._scheduled = False
+        self._accepted = 0
+        self._begin_produce: object = None
+        self._sweep: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        return len(self._connections)
+
+    # --- listening
+
+    def bind(self, endpoint: "Endpoint") -> int:
+        """Bind a listener and return its port. Raises OSError."""
+        family = socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
+        if not endpoint.host and socket.has_dualstack_ipv6():
+            family = socket.AF_INET6
+        sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6 and not endpoint.host:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            sock.setblocking(False)
+            sock.bind((endpoint.host, endpoint.port))
+        except OSError:
+            sock.close()
+            raise
+        self._listeners[endpoint.name] = sock
+        port: int = sock.getsockname()[1]
+        return port
+
+    def serve(self) -> None:
+        """Accept from now on."""
+        for name, sock in self._listeners.items():
+            sock.listen(BACKLOG)
+            self.loop.add_reader(sock.fileno(), self._accept, name, sock)
+        self._sweep = self.loop.call_later(IDLE_CHECK_S, self._close_idle)
+
+    def _accept(self, listener: str, server: socket.socket) -> None:
+        for _ in range(ACCEPTS_A_TURN):
+            try:
+                sock, address = server.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                log.error("no connection can be accepted: %s", error)
+                self._pause_accepting(listener, server)
+                return
+            self._admit(listener, sock, address)
+
+    def _pause_accepting(self, listener: str, server: socket.socket) -> None:
+        """Out of descriptors, most likely: let connections end before the next try."""
+        self.loop.remove_reader(server.fileno())
+        self.loop.call_later(0.1, self._resume_accepting, listener, server)
+
+    def _resume_accepting(self, listener: str, server: socket.socket) -> None:
+        if server.fileno() >= 0:
+            self.loop.add_reader(server.fileno(), self._accept, listener, server)
+
+    def _admit(self, listener: str, sock: socket.socket, address: tuple[str, int]) -> None:
+        host = address[0].removeprefix("::ffff:")
+        config = self.node.config
+        if (
+            len(self._connections) >= config.max_connections
+            or self._per_ip[host] >= config.max_connections_per_ip
+        ):
+            log.warning("connection from %s refused: too many connections", host)
+            sock.close()
+            return
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._accepted += 1
+        connection_id = f"{listener}:{host}:{address[1]}-{self._accepted}"
+        self._per_ip[host] += 1
+        self._connections.add(Connection(self, sock, Context(connection_id, listener, host)))
+
+    def forget(self, connection: Connection) -> None:
+        """A connection closed."""
+        if connection in self._connections:
+            self._connections.discard(connection)
+            self._per_ip[connection.peer] -= 1
+            if not self._per_ip[connection.peer]:
+                del self._per_ip[connection.peer]
+
+    def _close_idle(self) -> None:
+        limit = self.node.config.connections_max_idle_ms / 1000
+        if limit > 0:
+            before = self.loop.time() - limit
+            for connection in [c for c in self._connections if c.last_active < before and c.idle]:
+                connection.close(None)
+        self._sweep = self.loop.call_later(IDLE_CHECK_S, self._close_idle)
+
+    # --- buffers of a pass
+
+    def take_buffer(self) -> bytearray:
+        return self._buffers.pop() if self._buffers else bytearray(BUFFER_SIZE)
+
+    def give_buffer(self, buffer: bytearray) -> None:
+        if len(self._buffers) < BUFFERS_KEPT and len(buffer) == BUFFER_SIZE:
+            self._buffers.append(buffer)
+
+    # --- the pass's write
+
+    def begin_produce(self, context: Context, frame: memoryview, pos: int) -> "ProduceCall":
+        """Stage a Produce request. The handler is imported at the first one."""
+        from broker.handlers.produce import ProduceCall
+
+        return ProduceCall(self.node, context, frame, pos)
+
+    def answer_after_write(self, connection: Connection) -> None:
+        """Have the connection's Produce requests answered once this turn's batches are written."""
+        if not self._to_complete or self._to_complete[-1] is not connection:
+            self._to_complete.append(connection)
+        if not self._scheduled:
+            self._scheduled = True
+            self.loop.call_soon(self._write)
+
+    def _write(self) -> None:
+        self._scheduled = False
+        self.write_now()
+
+    def write_now(self) -> None:
+        """Write everything staged, then answer."""
+        self.node.replicas.write_staged()
+        connections, self._to_complete = self._to_complete, []
+        for connection in connections:
+            connection.complete()
+
+    # --- the end
+
+    async def close(self) -> None:
+        """Stop accepting, write what is staged, close every connection."""
+        if self._sweep is not None:
+            self._sweep.cancel()
+        for sock in self._listeners.values():
+            self.loop.remove_reader(sock.fileno())
+            sock.close()
+        self._listeners.clear()
+        self.write_now()
+        for connection in list(self._connections):
+            connection.close(None)
