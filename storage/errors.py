@@ -1,18 +1,13 @@
-"""What a partition log refuses, and the error code that each refusal has in a response.
+"""What a log refuses, and what may happen to its files.
 
-Refusals of records that are found while reading them (`InvalidRecord`, `InvalidTimestamp`,
-`CorruptRecord`, `UnsupportedCompression`) come from `protocol` and are named here once more.
+Refusals that the protocol package knows too (records that break a rule) derive from its classes, so
+either name catches them. `broker.errors` says which error code a client sees.
 """
 
-from typing import ClassVar, Final
+from __future__ import annotations
 
-from protocol.errors import CorruptRecord, ErrorCode, Malformed
-from protocol.record_errors import (
-    InvalidRecord,
-    TimestampOutOfRange,
-    UndecodableBody,
-    UnsupportedCompression,
-)
+from protocol import record_errors
+from protocol.errors import CorruptRecord
 
 __all__ = [
     "CoordinatorFenced",
@@ -29,115 +24,71 @@ __all__ = [
     "RecordBatchTooLarge",
     "RecordTooLarge",
     "StorageError",
-    "UndecodableBody",
-    "UnexpectedAppendOffset",
     "UnknownProducerId",
     "UnsupportedCompression",
     "UnsupportedMessageFormat",
-    "error_code",
 ]
-
-InvalidTimestamp = TimestampOutOfRange
-"""INVALID_TIMESTAMP (32); an InvalidRecord, `record_errors` names the records."""
 
 
 class StorageError(Exception):
-    """Base of what this package raises itself. `code` is what a client is told."""
+    """Base of everything this package raises on its own account."""
 
-    code: ClassVar[ErrorCode] = ErrorCode.UNKNOWN_SERVER_ERROR
+
+class InvalidRecord(StorageError, record_errors.InvalidRecord):
+    """A batch that breaks a rule; `record_errors` lists (index, sentence) of records at fault."""
+
+
+class InvalidTimestamp(InvalidRecord, record_errors.TimestampOutOfRange):
+    """Records older or newer than message.timestamp.before/after.max.ms allow."""
+
+
+class UnsupportedCompression(StorageError, record_errors.UnsupportedCompression):
+    """A codec that the record format cannot carry."""
 
 
 class OffsetOutOfRange(StorageError):
-    """The offset is below the log start offset or above the log end (or the high watermark)."""
-
-    code = ErrorCode.OFFSET_OUT_OF_RANGE
+    """An offset below the log start or above the log end."""
 
 
 class RecordTooLarge(StorageError):
-    """A batch larger than max.message.bytes."""
-
-    code = ErrorCode.MESSAGE_TOO_LARGE
+    """A batch above max.message.bytes."""
 
 
 class RecordBatchTooLarge(StorageError):
-    """A batch larger than a whole segment (segment.bytes)."""
-
-    code = ErrorCode.RECORD_LIST_TOO_LARGE
+    """A batch that does not fit into a segment (segment.bytes)."""
 
 
 class OutOfOrderSequence(StorageError):
-    """An idempotent producer's batch does not follow the one before it."""
-
-    code = ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
+    """An idempotent producer left out sequence numbers."""
 
 
 class DuplicateSequence(StorageError):
-    """A batch that was appended before but is too old to tell where."""
-
-    code = ErrorCode.DUPLICATE_SEQUENCE_NUMBER
+    """A batch older than those remembered was sent again."""
 
 
 class InvalidProducerEpoch(StorageError):
-    """A producer of an older epoch: another one with its transactional id took over."""
-
-    code = ErrorCode.INVALID_PRODUCER_EPOCH
+    """A newer incarnation of this producer has written already."""
 
 
 class UnknownProducerId(StorageError):
-    """Nothing is known of the producer id any more."""
-
-    code = ErrorCode.UNKNOWN_PRODUCER_ID
+    """Nothing is known of this producer id."""
 
 
 class InvalidTxnState(StorageError):
-    """A batch outside of the transaction that its producer has open."""
-
-    code = ErrorCode.INVALID_TXN_STATE
+    """A batch that does not fit the transaction in progress."""
 
 
 class CoordinatorFenced(StorageError):
-    """A transaction marker of a former coordinator."""
-
-    code = ErrorCode.TRANSACTION_COORDINATOR_FENCED
+    """A marker from a coordinator that has been replaced."""
 
 
 class LogDirOffline(StorageError):
-    """The log directory failed (IO error, full disk): KAFKA_STORAGE_ERROR, retriable elsewhere."""
-
-    code = ErrorCode.KAFKA_STORAGE_ERROR
+    """The log directory failed (IO error, full disk); its logs take and give nothing any more."""
 
 
 class UnsupportedMessageFormat(StorageError):
-    """A feature that batches of magic 0 and 1 cannot carry."""
-
-    code = ErrorCode.UNSUPPORTED_FOR_MESSAGE_FORMAT
+    """Records of magic 0 or 1 where only magic 2 is taken."""
 
 
 class InconsistentTopicId(StorageError):
-    """The directory belongs to another topic of the same name."""
-
-    code = ErrorCode.INCONSISTENT_TOPIC_ID
-
-
-class UnexpectedAppendOffset(StorageError):
-    """Replicated batches that begin below the log end: the follower has to truncate first."""
-
-
-_CODES: Final[tuple[tuple[type[Exception], ErrorCode], ...]] = (
-    (InvalidTimestamp, ErrorCode.INVALID_TIMESTAMP),
-    (InvalidRecord, ErrorCode.INVALID_RECORD),
-    (UndecodableBody, ErrorCode.UNKNOWN_SERVER_ERROR),
-    (CorruptRecord, ErrorCode.CORRUPT_MESSAGE),
-    (Malformed, ErrorCode.CORRUPT_MESSAGE),
-    (UnsupportedCompression, ErrorCode.UNSUPPORTED_COMPRESSION_TYPE),
-)
-
-
-def error_code(error: Exception) -> ErrorCode:
-    """The code a client is told for anything that an append or a read raised."""
-    if isinstance(error, StorageError):
-        return error.code
-    for kind, code in _CODES:
-        if isinstance(error, kind):
-            return code
-    return ErrorCode.UNKNOWN_SERVER_ERROR
+    """The log on disk belongs to another topic of the same name."""

@@ -1,273 +1,231 @@
-"""The narrow waist under the log: files on disk or in memory. The one module that imports `os`.
+"""The narrow waist: everything this package does to a disk goes through a `FileSystem`.
 
-Paths are strings with slashes. Every method may raise OSError, and nothing else. A `File` closes
-its descriptor when the last reference to it goes: a slice that is being sent keeps it alive, even
-when the file was renamed, removed or dropped from the set of open files meanwhile.
+`RealFileSystem` is the operating system's, `MemoryFileSystem` keeps everything in this process
+(tests, brokers without a disk). Paths are text with forward slashes. What a platform lacks
+(pwritev, preallocation, fsync of a directory) has its fallback here and nowhere else. All calls
+raise OSError and nothing else.
 """
 
 from __future__ import annotations
 
-import errno
 import os
-import shutil
-from collections import OrderedDict
-from collections.abc import Sequence
-from typing import Final, NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
 
-Buffer = bytes | bytearray | memoryview
+from protocol.wire import Buffer
 
-TEMPORARY: Final = ".tmp"
-MOST_BUFFERS: Final = 1024
-"""Pieces that one writev takes (IOV_MAX)."""
-
-_UNLISTED: Final = 1024
-
-
-class Entry(NamedTuple):
-    """One entry of a directory."""
-
-    name: str
-    is_dir: bool
-    size: int
+MAX_IOVECS: Final = 1024
+_CREATE: Final = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
+_OPEN: Final = os.O_RDWR | getattr(os, "O_BINARY", 0)
+_READ: Final = os.O_RDONLY | getattr(os, "O_BINARY", 0)
 
 
 class File(Protocol):
-    """An open file. Positions and sizes are bytes."""
+    """An open file. Closed when its last reference goes: whoever sends a part of it keeps it."""
 
-    @property
-    def size(self) -> int:
-        """Bytes of the file now."""
-        ...
+    size: int
+    """Bytes written so far through this object, or found when it was opened."""
 
     def fileno(self) -> int | None:
-        """The descriptor for `os.sendfile`; None for a file in memory."""
+        """The descriptor for os.sendfile, None when there is none (memory)."""
         ...
 
-    def pread(self, length: int, position: int) -> bytes:
-        """Up to `length` bytes from `position`; fewer only at the end of the file."""
-        ...
-
-    def write(self, buffers: Sequence[Buffer], position: int) -> int:
-        """Writes all buffers one after the other from `position` on, or raises; returns the bytes
-        written. After an error any prefix may have been written."""
+    def pread(self, count: int, position: int) -> bytes:
+        """At most `count` bytes from `position`; less only at the end of the file."""
         ...
 
     def append(self, buffers: Sequence[Buffer]) -> int:
-        """Writes at the end; returns where that was."""
+        """Writes all buffers at `size` with as few calls as possible; bytes written.
+
+        On an error some of them may have reached the file beyond `size`, which stays as it was.
+        """
+        ...
+
+    def pwrite(self, data: Buffer, position: int) -> None:
+        """Writes all of `data` at `position`."""
         ...
 
     def truncate(self, size: int) -> None:
-        """Cuts off (or fills with zeros) to `size`."""
-        ...
-
-    def preallocate(self, size: int) -> None:
-        """Reserves space: the file is `size` bytes long afterwards, zeros where nothing was."""
+        """Cuts (or extends with zeros) to `size` bytes."""
         ...
 
     def sync(self) -> None:
-        """Returns when the content is on disk."""
+        """Waits until the file's data is on the disk (fdatasync where there is one)."""
         ...
 
     def close(self) -> None:
-        """Closes now; for files that nobody else holds."""
+        """Closes it now; further use raises OSError."""
         ...
+
+
+class Entry:
+    """One file of a directory listing. `size` in bytes, `modified_ms` since the epoch."""
+
+    __slots__ = ("modified_ms", "name", "size")
+
+    def __init__(self, name: str, size: int, modified_ms: int) -> None:
+        self.name = name
+        self.size = size
+        self.modified_ms = modified_ms
 
 
 class FileSystem(Protocol):
-    """What storage asks of the system it runs on."""
+    """Files and directories by path."""
 
-    @property
-    def shared(self) -> bool:
-        """Whether other processes see the same files."""
-        ...
+    shared: bool
+    """Whether other processes (and other FileSystem objects) see the same files."""
 
-    @property
-    def open_files(self) -> OpenFiles:
-        """Who holds descriptors, for bounding them."""
-        ...
-
-    def open(self, path: str, *, create: bool = False, truncate: bool = False) -> File:
-        """Opens for reading and writing. `create` makes a missing file, `truncate` empties it."""
-        ...
-
+    def open(self, path: str, *, create: bool = False, truncate: bool = False) -> File: ...
     def exists(self, path: str) -> bool: ...
     def is_dir(self, path: str) -> bool: ...
-    def listdir(self, path: str) -> list[str]: ...
-
-    def scandir(self, path: str) -> list[Entry]:
-        """Names, kinds and sizes in a directory, in no order."""
-        ...
-
-    def file_size(self, path: str) -> int: ...
-
-    def modified_ms(self, path: str) -> int:
-        """Time of the last change of the content, in ms since the epoch; 0 where none is kept."""
-        ...
-
     def mkdir(self, path: str) -> None:
-        """Makes the directory and missing parents; one that is there is fine."""
+        """Makes the directory and those above it; fine if it is there."""
         ...
 
-    def rename(self, source: str, target: str) -> None:
-        """Atomically; replaces a file at `target`."""
+    def listdir(self, path: str) -> list[str]:
+        """Names in the directory, sorted."""
+        ...
+
+    def scan(self, path: str) -> list[Entry]:
+        """The directory's plain files with their sizes, in no order."""
+        ...
+
+    def rename(self, path: str, to: str) -> None:
+        """Renames, replacing a file that is there."""
         ...
 
     def remove(self, path: str) -> None: ...
-
     def remove_tree(self, path: str) -> None:
-        """Removes a directory and all in it; one that is missing is fine."""
+        """Removes a directory with all in it; fine if it is gone."""
         ...
 
     def sync_dir(self, path: str) -> None:
-        """Makes names made, changed or removed in the directory last."""
+        """Waits until creations, renames and removals in the directory are on the disk."""
         ...
 
     def read_bytes(self, path: str) -> bytes: ...
-    def read_text(self, path: str) -> str: ...
+    def write_atomic(self, path: str, data: bytes, *, sync: bool = True) -> None:
+        """Replaces the file as a whole: `<path>.tmp`, fsync, rename, fsync of the directory.
 
-    def write_bytes(self, path: str, data: Buffer) -> None:
-        """Writes a small file in place, synced by nobody: for what can be told again."""
+        Without `sync` no fsync: after a crash of the machine the file may be missing or empty.
+        """
         ...
 
-    def write_atomic(self, path: str, data: Buffer) -> None:
-        """Replaces a small file: written aside, synced, renamed, directory synced."""
+    def modified_ms(self, path: str) -> int:
+        """When the file was last written, ms since the epoch."""
         ...
 
     def disk_usage(self, path: str) -> tuple[int, int]:
-        """(bytes of the volume, bytes that may still be used); (-1, -1) where that is unknown."""
+        """(total, usable) bytes of the volume, -1 where it has no limit."""
+        ...
+
+    def preallocate(self, file: File, size: int) -> None:
+        """Reserves space for `size` bytes if that can be done without changing the file's size."""
         ...
 
 
-class Holder(Protocol):
-    """Somebody who keeps a file open for the next time it is needed."""
-
-    recently_used: bool
-
-    def release(self) -> None:
-        """Forget the file; it is opened again when needed."""
-        ...
+# --- the operating system
 
 
-class OpenFiles:
-    """Bounds the descriptors that logs keep open: the clock algorithm over their holders.
+def _pwrite_seeking(fd: int, data: Buffer, position: int) -> int:
+    os.lseek(fd, position, os.SEEK_SET)
+    return os.write(fd, data)
 
-    A holder sets `recently_used` when it touches its file (one attribute store, that is all a hot
-    path pays) and registers itself when it opens it.
-    """
 
-    __slots__ = ("_holders", "limit")
+def _pwritev_seeking(fd: int, buffers: Sequence[Buffer], position: int) -> int:
+    return _pwrite_seeking(fd, b"".join(buffers), position)
 
-    def __init__(self, limit: int) -> None:
-        self.limit = max(1, limit)
-        self._holders: OrderedDict[int, Holder] = OrderedDict()
 
-    def __len__(self) -> int:
-        return len(self._holders)
+def _pread_seeking(fd: int, count: int, position: int) -> bytes:
+    os.lseek(fd, position, os.SEEK_SET)
+    return os.read(fd, count)
 
-    def opened(self, holder: Holder) -> None:
-        """`holder` has a file open now; somebody idle may lose theirs for it."""
-        holders = self._holders
-        while len(holders) >= self.limit:
-            key, oldest = holders.popitem(last=False)
-            if oldest is holder:
-                continue
-            if oldest.recently_used:
-                oldest.recently_used = False
-                holders[key] = oldest
-            else:
-                oldest.release()
-        holder.recently_used = True
-        holders[id(holder)] = holder
 
-    def closed(self, holder: Holder) -> None:
-        """`holder` gave its file up by itself."""
-        self._holders.pop(id(holder), None)
+# Windows has none of them; there the log's one writer thread makes seeking safe.
+_pwrite = getattr(os, "pwrite", _pwrite_seeking)
+_pwritev = getattr(os, "pwritev", _pwritev_seeking)
+_pread = getattr(os, "pread", _pread_seeking)
+_sync = getattr(os, "fdatasync", os.fsync)
 
 
 class RealFile:
-    """An open file of the operating system."""
+    """A descriptor of the operating system."""
 
-    __slots__ = ("_fd", "path")
+    __slots__ = ("_fd", "size")
 
-    def __init__(self, fd: int, path: str) -> None:
+    def __init__(self, fd: int) -> None:
         self._fd = fd
-        self.path = path
+        self.size: int = os.fstat(fd).st_size
 
     def __del__(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-
-    @property
-    def size(self) -> int:
-        return os.fstat(self._fd).st_size
+        fd = self._fd
+        if fd >= 0:
+            self._fd = -1
+            os.close(fd)
 
     def fileno(self) -> int | None:
         return self._fd
 
-    def pread(self, length: int, position: int) -> bytes:
-        data = _pread(self._fd, length, position)
-        if len(data) == length or not data:
-            return data
-        parts = [data]
+    def pread(self, count: int, position: int) -> bytes:
+        data: bytes = _pread(self._fd, count, position)
+        if len(data) < count and data:
+            return self._pread_rest(data, count, position)
+        return data
+
+    def _pread_rest(self, data: bytes, count: int, position: int) -> bytes:
+        """One call reads at most some 2 GiB, and may be cut short by a signal."""
+        pieces = [data]
         got = len(data)
-        while got < length:  # at the end of the file, or a very large read
-            data = _pread(self._fd, length - got, position + got)
+        while got < count:
+            data = _pread(self._fd, count - got, position + got)
             if not data:
                 break
-            parts.append(data)
+            pieces.append(data)
             got += len(data)
-        return b"".join(parts)
-
-    def write(self, buffers: Sequence[Buffer], position: int) -> int:
-        if len(buffers) == 1:
-            data = buffers[0]
-            written = _pwrite(self._fd, data, position)
-            if written == len(data):
-                return written
-            return written + self._write_rest([memoryview(data)[written:]], position + written)
-        return self._write_rest(buffers, position)
-
-    def _write_rest(self, buffers: Sequence[Buffer], position: int) -> int:
-        total = 0
-        start = 0
-        skip = 0  # bytes of buffers[start] that are written
-        while start < len(buffers):
-            piece = list(buffers[start : start + MOST_BUFFERS])
-            if skip:
-                piece[0] = memoryview(piece[0])[skip:]
-            written = _pwritev(self._fd, piece, position + total)
-            total += written
-            if not written and any(len(buffer) for buffer in piece):
-                raise OSError(errno.EIO, "nothing was written", self.path)
-            skip += written
-            while start < len(buffers) and skip >= len(buffers[start]):
-                skip -= len(buffers[start])
-                start += 1
-        return total
+        return b"".join(pieces)
 
     def append(self, buffers: Sequence[Buffer]) -> int:
-        position = self.size
-        self.write(buffers, position)
-        return position
+        start = self.size
+        if len(buffers) == 1:
+            want = len(buffers[0])
+            done = _pwrite(self._fd, buffers[0], start)
+        else:
+            want = sum(map(len, buffers))
+            done = _pwritev(self._fd, buffers[:MAX_IOVECS], start)
+        if done != want:
+            self._append_rest(buffers, start, done, want)
+        self.size = start + want
+        return want
+
+    def _append_rest(self, buffers: Sequence[Buffer], start: int, done: int, want: int) -> None:
+        """More buffers than one call takes, or a disk that took only a part."""
+        rest = list(buffers)
+        first = 0
+        skip = done
+        while done < want:
+            while skip >= len(rest[first]):
+                skip -= len(rest[first])
+                first += 1
+            if skip:
+                rest[first] = memoryview(rest[first])[skip:]
+            skip = _pwritev(self._fd, rest[first : first + MAX_IOVECS], start + done)
+            done += skip
+
+    def pwrite(self, data: Buffer, position: int) -> None:
+        view = memoryview(data)
+        end = position + len(view)
+        while view:
+            done = _pwrite(self._fd, view, position)
+            view = view[done:]
+            position += done
+        self.size = max(self.size, end)
 
     def truncate(self, size: int) -> None:
         os.ftruncate(self._fd, size)
-
-    def preallocate(self, size: int) -> None:
-        if self.size >= size:
-            return
-        if hasattr(os, "posix_fallocate"):
-            try:
-                os.posix_fallocate(self._fd, 0, size)
-            except OSError as error:
-                if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
-                    raise
-            else:
-                return
-        os.ftruncate(self._fd, size)
+        self.size = size
 
     def sync(self) -> None:
-        _fdatasync(self._fd)
+        _sync(self._fd)
 
     def close(self) -> None:
         fd, self._fd = self._fd, -1
@@ -275,99 +233,71 @@ class RealFile:
             os.close(fd)
 
 
-def _seek_read(fd: int, length: int, position: int) -> bytes:
-    os.lseek(fd, position, os.SEEK_SET)
-    return os.read(fd, length)
-
-
-def _seek_write(fd: int, data: Buffer, position: int) -> int:
-    os.lseek(fd, position, os.SEEK_SET)
-    return os.write(fd, data)
-
-
-def _write_pieces(fd: int, buffers: Sequence[Buffer], position: int) -> int:
-    total = 0
-    for buffer in buffers:
-        written = _pwrite(fd, buffer, position + total)
-        total += written
-        if written < len(buffer):
-            break
-    return total
-
-
-# Windows has no positional reads and writes, old macOS no gathering ones.
-_pread = getattr(os, "pread", _seek_read)
-_pwrite = getattr(os, "pwrite", _seek_write)
-_pwritev = getattr(os, "pwritev", _write_pieces)
-_fdatasync = getattr(os, "fdatasync", os.fsync)
-_OPEN_FLAGS: Final = os.O_RDWR | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-
-
 class RealFileSystem:
-    """The operating system's files. `max_open` bounds the descriptors that logs keep open; by
-    default half of what the process may have."""
+    """Files of the operating system."""
 
-    __slots__ = ("open_files",)
-
-    shared: Final = True
-
-    def __init__(self, max_open: int | None = None) -> None:
-        self.open_files = OpenFiles(descriptor_limit() // 2 if max_open is None else max_open)
+    shared: bool = True
 
     def open(self, path: str, *, create: bool = False, truncate: bool = False) -> File:
-        flags = _OPEN_FLAGS
-        if create:
-            flags |= os.O_CREAT
+        flags = _CREATE if create else _OPEN
         if truncate:
             flags |= os.O_TRUNC
-        return RealFile(os.open(path, flags, 0o644), path)
+        try:
+            return RealFile(os.open(path, flags, 0o644))
+        except PermissionError:
+            if create or truncate:
+                raise
+            return RealFile(os.open(path, _READ))
 
     def exists(self, path: str) -> bool:
-        return os.path.exists(path)
+        return os.path.lexists(path)
 
     def is_dir(self, path: str) -> bool:
         return os.path.isdir(path)
 
-    def listdir(self, path: str) -> list[str]:
-        return os.listdir(path)
-
-    def scandir(self, path: str) -> list[Entry]:
-        with os.scandir(path) as entries:
-            return [
-                Entry(entry.name, entry.is_dir(), 0 if entry.is_dir() else entry.stat().st_size)
-                for entry in entries
-            ]
-
-    def file_size(self, path: str) -> int:
-        return os.stat(path).st_size
-
-    def modified_ms(self, path: str) -> int:
-        return os.stat(path).st_mtime_ns // 1_000_000
-
     def mkdir(self, path: str) -> None:
         try:
             os.mkdir(path, 0o755)
-        except FileNotFoundError:
-            os.makedirs(path, exist_ok=True)
         except FileExistsError:
             if not os.path.isdir(path):
                 raise
+        except FileNotFoundError:
+            os.makedirs(path, 0o755, exist_ok=True)
 
-    def rename(self, source: str, target: str) -> None:
-        os.replace(source, target)
+    def listdir(self, path: str) -> list[str]:
+        return sorted(os.listdir(path))
+
+    def scan(self, path: str) -> list[Entry]:
+        entries = []
+        with os.scandir(path) as found:
+            for entry in found:
+                if entry.is_file():
+                    stat = entry.stat()
+                    entries.append(Entry(entry.name, stat.st_size, stat.st_mtime_ns // 1_000_000))
+        return entries
+
+    def rename(self, path: str, to: str) -> None:
+        os.replace(path, to)
 
     def remove(self, path: str) -> None:
-        os.remove(path)
+        os.unlink(path)
 
     def remove_tree(self, path: str) -> None:
         try:
-            shutil.rmtree(path)
+            with os.scandir(path) as found:
+                entries = [(entry.path, entry.is_dir(follow_symlinks=False)) for entry in found]
         except FileNotFoundError:
-            pass
+            return
+        for inner, is_dir in entries:
+            if is_dir:
+                self.remove_tree(inner)
+            else:
+                os.unlink(inner)
+        os.rmdir(path)
 
     def sync_dir(self, path: str) -> None:
         if os.name == "nt":
-            return  # a directory cannot be opened there, and renames are journalled
+            return  # directories cannot be opened there
         fd = os.open(path, os.O_RDONLY)
         try:
             os.fsync(fd)
@@ -375,134 +305,179 @@ class RealFileSystem:
             os.close(fd)
 
     def read_bytes(self, path: str) -> bytes:
-        fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        fd = os.open(path, _READ)
         try:
-            # For most small files one read tells all; the second finds the end.
-            parts = [os.read(fd, 1 << 16)]
-            while parts[-1]:
-                parts.append(os.read(fd, 1 << 20))
-            return b"".join(parts)
+            # One byte more than the size tells the end without another call.
+            wanted = os.fstat(fd).st_size + 1
+            data = os.read(fd, wanted)
+            if len(data) == wanted - 1:
+                return data
+            pieces = [data]
+            while data:
+                data = os.read(fd, 1 << 20)
+                pieces.append(data)
+            return b"".join(pieces)
         finally:
             os.close(fd)
 
-    def read_text(self, path: str) -> str:
-        return self.read_bytes(path).decode("utf-8", "replace")
-
-    def write_bytes(self, path: str, data: Buffer) -> None:
-        self._write(path, data, sync=False)
-
-    def write_atomic(self, path: str, data: Buffer) -> None:
-        self._write(path + TEMPORARY, data, sync=True)
-        os.replace(path + TEMPORARY, path)
-        self.sync_dir(os.path.dirname(path) or ".")
-
-    def _write(self, path: str, data: Buffer, *, sync: bool) -> None:
-        file = self.open(path, create=True, truncate=True)
-        if data:
-            file.write([data], 0)
+    def write_atomic(self, path: str, data: bytes, *, sync: bool = True) -> None:
+        aside = path + ".tmp"
+        fd = os.open(aside, _CREATE | os.O_TRUNC, 0o644)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(fd, view) :]
+            if sync:
+                os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.replace(aside, path)
         if sync:
-            file.sync()
-        file.close()
+            self.sync_dir(_parent(path))
+
+    def modified_ms(self, path: str) -> int:
+        return os.stat(path).st_mtime_ns // 1_000_000
 
     def disk_usage(self, path: str) -> tuple[int, int]:
-        usage = shutil.disk_usage(path)
+        from shutil import disk_usage
+
+        usage = disk_usage(path)
         return usage.total, usage.free
 
+    def preallocate(self, file: File, size: int) -> None:
+        fd = file.fileno()
+        fallocate = _fallocate()
+        if fd is not None and fallocate is not None:
+            fallocate(fd, _KEEP_SIZE, 0, size)  # best effort: a refusal costs nothing
 
-def descriptor_limit() -> int:
-    """How many descriptors the process may have open; a guess where the system does not tell."""
+
+_KEEP_SIZE: Final = 1
+
+
+def _fallocate() -> Callable[[int, int, int, int], int] | None:
+    """Linux's fallocate(2), None elsewhere. posix_fallocate would change the file's size."""
+    import ctypes
+
     try:
-        import resource
-    except ImportError:
-        return _UNLISTED
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return _UNLISTED if soft == resource.RLIM_INFINITY else min(soft, 1 << 16)
+        function = ctypes.CDLL(None).fallocate
+    except (AttributeError, OSError, TypeError):
+        return None
+    function.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+    found: Callable[[int, int, int, int], int] = function
+    return found
+
+
+def _parent(path: str) -> str:
+    return path.rpartition("/")[0] or ("/" if path.startswith("/") else ".")
+
+
+# --- memory
+
+
+class MemoryData:
+    """The bytes of one file in memory, apart from its names."""
+
+    __slots__ = ("content", "modified_ms")
+
+    def __init__(self) -> None:
+        self.content = bytearray()
+        self.modified_ms = 0
 
 
 class MemoryFile:
-    """The content of a file in memory; every handle on it is the same object."""
+    """An open file of a MemoryFileSystem."""
 
-    __slots__ = ("data",)
+    __slots__ = ("_data", "size")
 
-    def __init__(self, data: Buffer = b"") -> None:
-        self.data = bytearray(data)
+    def __init__(self, data: MemoryData) -> None:
+        self._data: MemoryData | None = data
+        self.size = len(data.content)
 
-    @property
-    def size(self) -> int:
-        return len(self.data)
+    def _content(self) -> bytearray:
+        if self._data is None:
+            raise OSError(9, "the file is closed")
+        return self._data.content
 
     def fileno(self) -> int | None:
         return None
 
-    def pread(self, length: int, position: int) -> bytes:
-        return bytes(memoryview(self.data)[position : position + length])
-
-    def write(self, buffers: Sequence[Buffer], position: int) -> int:
-        data = self.data
-        if position > len(data):
-            data.extend(bytes(position - len(data)))
-        at = position
-        for buffer in buffers:
-            end = at + len(buffer)
-            data[at:end] = buffer
-            at = end
-        return at - position
+    def pread(self, count: int, position: int) -> bytes:
+        return bytes(memoryview(self._content())[position : position + count])
 
     def append(self, buffers: Sequence[Buffer]) -> int:
-        position = len(self.data)
-        self.write(buffers, position)
-        return position
+        content = self._content()
+        start = self.size
+        data = buffers[0] if len(buffers) == 1 else b"".join(buffers)
+        content[start : start + len(data)] = data
+        self.size = start + len(data)
+        return len(data)
+
+    def pwrite(self, data: Buffer, position: int) -> None:
+        content = self._content()
+        if position > len(content):
+            content += bytes(position - len(content))
+        content[position : position + len(data)] = data
+        self.size = max(self.size, position + len(data))
 
     def truncate(self, size: int) -> None:
-        if size < len(self.data):
-            del self.data[size:]
+        content = self._content()
+        if size <= len(content):
+            del content[size:]
         else:
-            self.data.extend(bytes(size - len(self.data)))
-
-    def preallocate(self, size: int) -> None:
-        """Memory is not reserved ahead."""
+            content += bytes(size - len(content))
+        self.size = size
 
     def sync(self) -> None:
-        pass
+        self._content()
 
     def close(self) -> None:
-        pass
+        self._data = None
 
 
 class MemoryFileSystem:
-    """Files that live as long as this object. Paths are compared as they are written."""
+    """Files that live as long as this object. Behaves like the real one, errors included."""
 
-    __slots__ = ("directories", "files", "open_files")
-
-    shared: Final = False
+    shared: bool = False
 
     def __init__(self) -> None:
-        self.files: dict[str, MemoryFile] = {}
-        self.directories: set[str] = {"", "/", "."}
-        self.open_files = OpenFiles(1 << 30)
+        self.files: dict[str, MemoryData] = {}
+        # Directory -> names in it. "/" and "." (for relative paths) are always there.
+        self.directories: dict[str, dict[str, None]] = {"/": {}, ".": {}}
+
+    def _data(self, path: str) -> MemoryData:
+        data = self.files.get(path)
+        if data is None:
+            if path in self.directories:
+                raise IsADirectoryError(21, "Is a directory", path)
+            raise FileNotFoundError(2, "No such file or directory", path)
+        return data
+
+    def _names(self, path: str) -> dict[str, None]:
+        names = self.directories.get(path)
+        if names is None:
+            raise FileNotFoundError(2, "No such file or directory", path)
+        return names
+
+    def _link(self, path: str, data: MemoryData) -> None:
+        self._names(_parent(path))[path.rpartition("/")[2]] = None
+        self.files[path] = data
+
+    def _unlink(self, path: str) -> MemoryData:
+        data = self._data(path)
+        del self._names(_parent(path))[path.rpartition("/")[2]]
+        del self.files[path]
+        return data
 
     def open(self, path: str, *, create: bool = False, truncate: bool = False) -> File:
-        file = self.files.get(path)
-        if file is None:
-            if not create:
-                raise self._missing(path)
-            if _parent(path) not in self.directories or path in self.directories:
-                raise self._missing(path)
-            file = self.files[path] = MemoryFile()
-        elif truncate:
-            file.truncate(0)
-        return file
+        if create and path not in self.files and path not in self.directories:
+            self._link(path, MemoryData())
+        data = self._data(path)
+        if truncate:
+            del data.content[:]
+        return self._file(path, data)
 
-    def _missing(self, path: str) -> OSError:
-        if path in self.directories:
-            return IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
-        return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-
-    def _file(self, path: str) -> MemoryFile:
-        file = self.files.get(path)
-        if file is None:
-            raise self._missing(path)
-        return file
+    def _file(self, path: str, data: MemoryData) -> File:
+        return MemoryFile(data)
 
     def exists(self, path: str) -> bool:
         return path in self.files or path in self.directories
@@ -510,87 +485,76 @@ class MemoryFileSystem:
     def is_dir(self, path: str) -> bool:
         return path in self.directories
 
-    def listdir(self, path: str) -> list[str]:
-        return [entry.name for entry in self.scandir(path)]
+    def mkdir(self, path: str) -> None:
+        if path in self.directories:
+            return
+        if path in self.files:
+            raise FileExistsError(17, "File exists", path)
+        parent = _parent(path)
+        self.mkdir(parent)
+        self.directories[path] = {}
+        self.directories[parent][path.rpartition("/")[2]] = None
 
-    def scandir(self, path: str) -> list[Entry]:
-        if path not in self.directories:
-            raise self._missing(path)
-        found = [
-            Entry(name.rpartition("/")[2], False, file.size)
-            for name, file in self.files.items()
-            if _parent(name) == path
-        ]
-        found += [
-            Entry(name.rpartition("/")[2], True, 0)
-            for name in self.directories
-            if name not in ("", "/", ".") and _parent(name) == path
-        ]
+    def listdir(self, path: str) -> list[str]:
+        return sorted(self._names(path))
+
+    def scan(self, path: str) -> list[Entry]:
+        found = []
+        for name in self._names(path):
+            data = self.files.get(f"{path}/{name}")
+            if data is not None:
+                found.append(Entry(name, len(data.content), data.modified_ms))
         return found
 
-    def file_size(self, path: str) -> int:
-        return self._file(path).size
-
-    def modified_ms(self, path: str) -> int:
-        self._file(path)
-        return 0
-
-    def mkdir(self, path: str) -> None:
-        while path not in self.directories:
-            if path in self.files:
-                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
-            self.directories.add(path)
-            path = _parent(path)
-
-    def rename(self, source: str, target: str) -> None:
-        if source in self.files:
-            self.files[target] = self.files.pop(source)
+    def rename(self, path: str, to: str) -> None:
+        if path not in self.directories:
+            self._names(_parent(to))
+            self._link(to, self._unlink(path))
             return
-        if source not in self.directories:
-            raise self._missing(source)
-        prefix = source + "/"
-        for path in [path for path in self.files if path.startswith(prefix)]:
-            self.files[f"{target}/{path[len(prefix) :]}"] = self.files.pop(path)
-        for path in [path for path in self.directories if path.startswith(prefix)]:
-            self.directories.remove(path)
-            self.directories.add(f"{target}/{path[len(prefix) :]}")
-        self.directories.remove(source)
-        self.directories.add(target)
+        if to in self.files or self.directories.get(to):
+            raise OSError(39, "Directory not empty", to)
+        self.mkdir(to)
+        for name in list(self.directories[path]):
+            self.rename(f"{path}/{name}", f"{to}/{name}")
+        self._rmdir(path)
+
+    def _rmdir(self, path: str) -> None:
+        del self.directories[path]
+        del self.directories[_parent(path)][path.rpartition("/")[2]]
 
     def remove(self, path: str) -> None:
-        self._file(path)
-        del self.files[path]
+        self._unlink(path)
 
     def remove_tree(self, path: str) -> None:
-        prefix = path + "/"
-        for name in [name for name in self.files if name.startswith(prefix)]:
-            del self.files[name]
-        self.directories -= {
-            name for name in self.directories if name == path or name.startswith(prefix)
-        }
+        for name in list(self.directories.get(path, ())):
+            inner = f"{path}/{name}"
+            if inner in self.directories:
+                self.remove_tree(inner)
+            else:
+                self.remove(inner)
+        if path in self.directories:
+            self._rmdir(path)
 
     def sync_dir(self, path: str) -> None:
-        pass
+        self._names(path)
 
     def read_bytes(self, path: str) -> bytes:
-        return bytes(self._file(path).data)
+        return bytes(self._data(path).content)
 
-    def read_text(self, path: str) -> str:
-        return self.read_bytes(path).decode("utf-8", "replace")
+    def write_atomic(self, path: str, data: bytes, *, sync: bool = True) -> None:
+        file = self.open(path + ".tmp", create=True, truncate=True)
+        file.append([data])
+        if sync:
+            file.sync()
+        self.rename(path + ".tmp", path)
+        if sync:
+            self.sync_dir(_parent(path))
 
-    def write_bytes(self, path: str, data: Buffer) -> None:
-        file = self.open(path, create=True, truncate=True)
-        file.write([data], 0)
-
-    def write_atomic(self, path: str, data: Buffer) -> None:
-        self.write_bytes(path + TEMPORARY, data)
-        self.rename(path + TEMPORARY, path)
+    def modified_ms(self, path: str) -> int:
+        return self._data(path).modified_ms
 
     def disk_usage(self, path: str) -> tuple[int, int]:
         return -1, -1
 
-
-def _parent(path: str) -> str:
-    """The directory a path lies in; "/" and "" are their own."""
-    head, slash, _ = path.rpartition("/")
-    return head if head else slash
+    def preallocate(self, file: File, size: int) -> None:
+        return
