@@ -119,7 +119,7 @@ class Dispatcher:
             if header.api_key != API_VERSIONS:
                 raise Malformed(f"{route.api.name} version {version} is not served")
             context.version = 0
-            return route, None, route.module.unsupported_version()
+            return route, None, _own_range(route.api)
         request = route.decode(version, frame, pos)
         return route, request, self.call(route, context, request)
 
@@ -157,3 +157,11 @@ class Dispatcher:
             context.connection_id,
         )
         return route.refuse(context.version, request, ErrorCode.UNKNOWN_SERVER_ERROR, None)
+
+
+def _own_range(api: Api) -> Any:
+    """What a client learns that asked ApiVersions in a version nobody serves: version 0 form, one entry (KIP-511)."""
+    from protocol.messages.api_versions import ApiVersion, ApiVersionsResponse
+
+    entry = ApiVersion(api.key, api.min_version, api.latest_stable)
+    return ApiVersionsResponse(error_code=ErrorCode.UNSUPPORTED_VERSION, api_keys=[entry])

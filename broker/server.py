@@ -1,0 +1,229 @@
+"""Builds the parts of a broker, starts them in order and stops them in reverse. Knows all of them; nobody knows it.
+
+Order of a start: metadata store, cluster id, settings, logs, listeners bound, registration, controller (which tells this broker
+its partitions), declared topics, and only then serving.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+
+from broker.clock import Clock, SystemClock
+from broker.cluster import layout
+from broker.cluster.configs import ConfigStore
+from broker.cluster.local import LocalStore
+from broker.cluster.membership import Membership
+from broker.cluster.store import StoreFailed
+from broker.cluster.view import MetadataCache
+from broker.config import BrokerConfig, ConfigError, TopicSpec
+from broker.connections import Connections
+from broker.context import Node
+from broker.controller.channel import LocalChannel
+from broker.controller.run import Controller
+from broker.controller.topics import Defaults, Refusal, TopicWish
+from broker.dispatch import Dispatcher
+from broker.dynamic_configs import DynamicConfigs
+from broker.housekeeping import Housekeeping
+from broker.producer_ids import ProducerIds
+from broker.replicas import ReplicaManager
+from broker.sessions import FetchSessions
+from storage.errors import StorageError
+from storage.filesystem import FileSystem, MemoryFileSystem, RealFileSystem
+from storage.manager import LogManager
+from storage.metafiles import InconsistentLogDir
+
+log = logging.getLogger("odradek.server")
+
+STORE_FILE = "odradek-metadata.sqlite"
+"""In the first log directory; Apache Kafka ignores files there that it does not know."""
+MEMORY_DIR = "/memory"
+
+
+class Server:
+    """One broker."""
+
+    def __init__(
+        self, config: BrokerConfig, *, memory: bool = False, clock: Clock | None = None
+    ) -> None:
+        self.config = config
+        self.memory = memory
+        self.clock = clock or SystemClock()
+        self.node = Node()
+        self.ports: dict[str, int] = {}
+        self._fs: FileSystem = MemoryFileSystem() if memory else RealFileSystem()
+        self._dirs = [MEMORY_DIR] if memory else list(config.log_dirs)
+        self._undo: list[tuple[str, object]] = []
+
+    async def start(self, topics: list[TopicSpec]) -> None:
+        """Serve when this returns. Raises ConfigError with a sentence for whoever started the broker."""
+        config, clock, node = self.config, self.clock, self.node
+        try:
+            self._store = LocalStore(self._store_path())
+            await self._store.start()
+        except (StoreFailed, OSError) as error:
+            raise ConfigError(f"{getattr(error, 'detail', None) or error}") from error
+        self._membership = Membership(self._store, config.broker_id, clock, rack=config.broker_rack)
+        node.cluster_id = await self._membership.prepare()
+        node.broker_id = config.broker_id
+        node.config = config
+        node.clock = clock
+        node.configs = ConfigStore(self._store, clock)
+        await node.configs.start()
+        dynamic = DynamicConfigs(config, node.configs)
+        dynamic.start()
+        node.metadata = MetadataCache(node.cluster_id)
+        self._load_logs(dynamic)
+        node.replicas = ReplicaManager(
+            config.broker_id, node.logs, node.metadata, dynamic.for_topic, clock
+        )
+        node.sessions = FetchSessions(
+            config.max_incremental_fetch_session_cache_slots,
+            config.min_incremental_fetch_session_eviction_ms,
+            lambda: int.from_bytes(os.urandom(4), "big") & 0x7FFFFFFF,
+        )
+        self._bind()
+        await self._join(node, dynamic)
+        await self._declare(topics)
+        self._housekeeping = Housekeeping(node.logs, config, clock)
+        self._housekeeping.start()
+        self._connections.serve()
+
+    def _store_path(self) -> str | None:
+        if self.memory:
+            return None
+        first = self._dirs[0]
+        self._fs.mkdir(first)
+        return f"{first}/{STORE_FILE}"
+
+    def _load_logs(self, dynamic: DynamicConfigs) -> None:
+        self._loop = asyncio.get_running_loop()
+        try:
+            logs = LogManager(
+                self._fs,
+                self._dirs,
+                self.config.log_config,
+                broker_id=self.config.broker_id,
+                cluster_id=self.node.cluster_id,
+                on_dir_failure=self._dir_failed,
+                producer_expiration_ms=self.config.producer_id_expiration_ms,
+            )
+            logs.load(dynamic.topic_configs(), self.clock.now_ms())
+        except (InconsistentLogDir, StorageError, OSError) as error:
+            raise ConfigError(str(error)) from error
+        self.node.logs = logs
+        dynamic.attach(logs)
+
+    def _dir_failed(self, path: str, error: BaseException) -> None:
+        """From whatever thread met the failure."""
+        log.error("log directory %s is offline: %s", path, error)
+        self._loop.call_soon_threadsafe(self._drop_offline_replicas)
+
+    def _drop_offline_replicas(self) -> None:
+        if hasattr(self.node, "replicas"):
+            self.node.replicas.log_dir_failed()
+
+    def _bind(self) -> None:
+        self._connections = Connections(Dispatcher(self.node))
+        for endpoint in self.config.listeners:
+            try:
+                self.ports[endpoint.name] = self._connections.bind(endpoint)
+            except OSError as error:
+                reason = error.strerror or error
+                raise ConfigError(
+                    f"{endpoint.host or '*'}:{endpoint.port} cannot be listened on: {reason}."
+                ) from error
+        self.config.advertise(self.ports)
+
+    async def _join(self, node: Node, dynamic: DynamicConfigs) -> None:
+        """Register, stand for controller, and learn this broker's partitions."""
+        config = self.config
+        await self._membership.register(
+            tuple(
+                layout.Endpoint(e.name, e.host, e.port, e.protocol)
+                for e in config.advertised_listeners
+            )
+        )
+        node.controller = Controller(
+            self._store,
+            self._membership,
+            self.clock,
+            lambda _: LocalChannel(node.replicas, node.metadata, node.configs),
+            listener=config.inter_broker_listener_name,
+            unclean=lambda topic: dynamic.for_topic(topic).unclean_leader_election_enable,
+        )
+        await node.controller.start()
+        await node.controller.drained()
+        node.producer_ids = ProducerIds(
+            lambda: node.controller.allocate_producer_ids(config.broker_id, self._membership.epoch),
+            self.clock,
+        )
+
+    async def _declare(self, topics: list[TopicSpec]) -> None:
+        """Create the topics of the command line that are not there yet."""
+        wishes = [
+            TopicWish(topic.name, topic.partitions, configs=topic.configs)
+            for topic in topics
+            if topic.name not in self.node.metadata.view.topics
+        ]
+        if not wishes:
+            return
+        defaults = Defaults(self.config.num_partitions, self.config.default_replication_factor)
+        answers = await self.node.controller.create_topics(wishes, defaults)
+        for wish, answer in zip(wishes, answers, strict=True):
+            if isinstance(answer, Refusal):
+                raise ConfigError(f"Topic {wish.name} cannot be created: {answer.message}.")
+        await self.node.controller.drained()
+
+    async def stop(self) -> None:
+        """Finish what is under way and leave the directories clean."""
+        node = self.node
+        await self._connections.close()
+        await self._housekeeping.stop()
+        await node.producer_ids.stop()
+        await node.controller.stop()
+        node.logs.close(self.clock.now_ms())
+        await node.configs.close()
+        await self._store.close()
+
+
+async def _serve(config: BrokerConfig, *, memory: bool, topics: list[TopicSpec]) -> None:
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        try:
+            loop.add_signal_handler(number, ended.set)
+        except NotImplementedError:  # Windows
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(ended.set))
+    server = Server(config, memory=memory)
+    started = loop.time()
+    await server.start(topics)
+    endpoint = config.advertised_listeners[0]
+    address = f"{endpoint.host}:{endpoint.port}"
+    log.info("[KafkaServer id=%d] started in %.3f s", config.broker_id, loop.time() - started)
+    print(f"Odradek serves {address}; try: kcat -b {address} -L", flush=True)  # noqa: T201
+    await ended.wait()
+    log.info("[KafkaServer id=%d] shutting down", config.broker_id)
+    await server.stop()
+    log.info("[KafkaServer id=%d] shut down completed", config.broker_id)
+
+
+def run(config: BrokerConfig, *, memory: bool, topics: list[TopicSpec]) -> int:
+    """Serve until SIGTERM or SIGINT; the exit status. Raises ConfigError with a sentence."""
+    _raise_descriptor_limit()
+    asyncio.run(_serve(config, memory=memory, topics=topics))
+    return 0
+
+
+def _raise_descriptor_limit() -> None:
+    """As many open files as the system lets us have: connections and segments need them."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (ValueError, OSError):
+            pass
