@@ -1,9 +1,10 @@
 """A client's socket: frames in, answers out in order, one request in hand at a time.
 
-Raw non-blocking sockets on the event loop's reader and writer callbacks. Bytes are received into a buffer of the pool that
-lasts for one pass; a frame that is not whole yet moves to a buffer of its own, which grows with what really arrives. Produce
-requests of a pass are staged and answered together after the pass's write. A request that waits parks the connection: nothing
-more of it is handled until the answer, as in Apache Kafka. While answers cannot leave, nothing more is read.
+Raw non-blocking sockets on the event loop's reader and writer callbacks. Bytes are received into a
+buffer of the pool that lasts for one pass; a frame that is not whole yet moves to a buffer of its
+own, which grows with what really arrives. Produce requests of a pass are staged and answered
+together after the pass's write. A request that waits parks the connection: nothing more of it is
+handled until the answer, as in Apache Kafka. While answers cannot leave, nothing more is read.
 """
 
 import asyncio
@@ -13,12 +14,13 @@ from collections import deque
 from struct import Struct
 from typing import TYPE_CHECKING, Any
 
+from storage.log import LogSlice
+
 from broker.context import Context
 from broker.dispatch import FETCH, PRODUCE, Parked, Route
 from broker.sending import FilePiece, send_pieces
 from protocol.errors import Malformed
 from protocol.header import decode_request_header
-from storage.log import LogSlice
 
 if TYPE_CHECKING:
     from broker.connections import Connections
@@ -148,7 +150,9 @@ class Connection:
             self._end_pass()
 
     def _read_ahead(self) -> None:
-        """While a request waits: notice a client that goes, keep what it sends ahead, up to a bound."""
+        """While a request waits: notice a client that goes, keep what it sends ahead, up to a
+        bound.
+        """
         space = MAX_PENDING - len(self._pending)
         if self._writing or space <= 0:
             self._stop_reading()
@@ -295,7 +299,9 @@ class Connection:
     # --- answers of Produce
 
     def complete(self) -> None:
-        """The pass is written: answer its Produce requests, in order, as far as they are settled."""
+        """The pass is written: answer its Produce requests, in order, as far as they are
+        settled.
+        """
         while self._calls and not self.closed:
             call = self._calls[0]
             if not call.settled():

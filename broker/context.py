@@ -1,4 +1,6 @@
-"""What a handler is given beside the request: who asked (`Context`) and what it may use (`Node`)."""
+"""What a handler is given beside the request: who asked (`Context`) and what it may use
+(`Node`).
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ if TYPE_CHECKING:
 
 
 class ApiError(Exception):
-    """A refusal of the whole request: the API's error answer carries the code, and the sentence where it has room."""
+    """A refusal of the whole request: the API's error answer carries the code, and the sentence
+    where it has room.
+    """
 
     def __init__(self, code: ErrorCode, message: str | None = None) -> None:
         super().__init__(code, message)
@@ -30,8 +34,8 @@ class ApiError(Exception):
 class Context:
     """The connection a request came on, and the request's header.
 
-    A connection has one request in hand at a time and keeps one context: a handler that waits must copy what it needs
-    of the request's part before it returns.
+    A connection has one request in hand at a time and keeps one context: a handler that waits must
+    copy what it needs of the request's part before it returns.
     """
 
     __slots__ = (
@@ -63,7 +67,9 @@ class Context:
 
 
 class Node:
-    """The parts of this broker that handlers may use. Built by `broker.server`, which fills every attribute."""
+    """The parts of this broker that handlers may use. Built by `broker.server`, which fills every
+    attribute.
+    """
 
     __slots__ = (
         "broker_id",

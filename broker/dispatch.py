@@ -1,6 +1,8 @@
-"""From a request frame to its handler and back: decode, gates (known API, served version), handle, encode.
+"""From a request frame to its handler and back: decode, gates (known API, served version), handle,
+encode.
 
-Handlers and message modules are imported when their API is first used: a start pays only for what it needs.
+Handlers and message modules are imported when their API is first used: a start pays only for what
+it needs.
 """
 
 import importlib
@@ -24,7 +26,9 @@ API_VERSIONS = 18
 
 
 class Parked(Protocol):
-    """A request that waits without a task: it calls `resume` once, unless it is cancelled before."""
+    """A request that waits without a task: it calls `resume` once, unless it is cancelled
+    before.
+    """
 
     def start(self, resume: Callable[[Any], None]) -> None: ...
 
@@ -102,9 +106,11 @@ class Dispatcher:
         self._routes = {api.key: Route(api) for api in API_BY_KEY.values() if api.stem in stems}
 
     def dispatch(self, context: Context, frame: memoryview) -> tuple[Route, Any, Any]:
-        """(route, request, result); the result is a response, an awaitable, a `Parked`, or Fetch's pieces.
+        """(route, request, result); the result is a response, an awaitable, a `Parked`, or Fetch's
+        pieces.
 
-        Raises Malformed where the connection must be closed: unknown API or version, undecodable bytes.
+        Raises Malformed where the connection must be closed: unknown API or version, undecodable
+        bytes.
         """
         header, pos = decode_request_header(frame)
         route = self._routes.get(header.api_key)
@@ -160,7 +166,9 @@ class Dispatcher:
 
 
 def _own_range(api: Api) -> Any:
-    """What a client learns that asked ApiVersions in a version nobody serves: version 0 form, one entry (KIP-511)."""
+    """What a client learns that asked ApiVersions in a version nobody serves: version 0 form, one
+    entry (KIP-511).
+    """
     from protocol.messages.api_versions import ApiVersion, ApiVersionsResponse
 
     entry = ApiVersion(api.key, api.min_version, api.latest_stable)

@@ -1,4 +1,6 @@
-"""Which error code a client sees for what the log refuses. One table; a test enumerates the classes."""
+"""Which error code a client sees for what the log refuses. One table; a test enumerates the
+classes.
+"""
 
 from protocol.errors import CorruptRecord, ErrorCode, Malformed
 from storage import errors

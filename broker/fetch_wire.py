@@ -1,14 +1,17 @@
-"""Fetch's answer as pieces for the socket: encoded bytes between regions of segment files (no record is copied).
+"""Fetch's answer as pieces for the socket: encoded bytes between regions of segment files (no
+record is copied).
 
-Hand-written beside the declaration in `protocol.messages.fetch`; a test holds the two against each other.
+Hand-written beside the declaration in `protocol.messages.fetch`; a test holds the two against each
+other.
 """
 
 from struct import Struct
 
+from storage.log import LogSlice
+
 from broker.sessions import FetchedPartition
 from protocol.compiler import write_uvarint
 from protocol.errors import ErrorCode
-from storage.log import LogSlice
 
 FLEXIBLE_SINCE = 12
 TOPIC_IDS_SINCE = 13
@@ -74,15 +77,8 @@ def encode_response(
     flexible = version >= FLEXIBLE_SINCE
     out = bytearray(4)
     pieces: list[bytes | LogSlice] = []
-    out += _INT32.pack(correlation_id)
-    if flexible:
-        out.append(0)
-    if version >= 7:
-        out += _HEAD.pack(0, error, session_id)
-    elif version >= 1:
-        out += _INT32.pack(0)
+    _head(out, version, correlation_id, error, session_id)
     topics = _by_topic(answers)
-    total = 0
     _count(out, len(topics), flexible)
     for partitions in topics:
         _topic(out, version, partitions[0].asked)
@@ -91,7 +87,6 @@ def encode_response(
             _partition(out, version, answer)
             if isinstance(answer.records, LogSlice):
                 pieces += (bytes(out), answer.records)
-                total += len(out) + answer.records.length
                 out = bytearray()
             else:
                 out += answer.records
@@ -101,16 +96,28 @@ def encode_response(
             out.append(0)
     if flexible:
         out.append(0)
-    total += len(out)
-    if pieces:
-        first = bytearray(pieces[0])  # type: ignore[arg-type]
-        first[:4] = _INT32.pack(total - 4)
-        pieces[0] = bytes(first)
-        if out:
-            pieces.append(bytes(out))
-    else:
-        out[:4] = _INT32.pack(total - 4)
+    if out:
         pieces.append(bytes(out))
+    return _with_length(pieces)
+
+
+def _head(out: bytearray, version: int, correlation_id: int, error: int, session_id: int) -> None:
+    """Response header and what precedes the topics; the throttle time is 0."""
+    out += _INT32.pack(correlation_id)
+    if version >= FLEXIBLE_SINCE:
+        out.append(0)
+    if version >= 7:
+        out += _HEAD.pack(0, error, session_id)
+    elif version >= 1:
+        out += _INT32.pack(0)
+
+
+def _with_length(pieces: list[bytes | LogSlice]) -> list[bytes | LogSlice]:
+    """Puts the frame's length into the four bytes left for it."""
+    total = sum(p.length if isinstance(p, LogSlice) else len(p) for p in pieces)
+    first = pieces[0]
+    assert isinstance(first, bytes)
+    pieces[0] = _INT32.pack(total - 4) + first[4:]
     return pieces
 
 

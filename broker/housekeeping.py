@@ -1,7 +1,8 @@
-"""The work that goes on beside requests: retention, flushing, checkpoints, deferred deletions, compaction.
+"""The work that goes on beside requests: retention, flushing, checkpoints, deferred deletions,
+compaction.
 
-Each duty is a loop of its own on the event loop. fsync, checkpoint files and deletions block in a thread; compaction runs in
-slices of a few milliseconds and yields to connections between them.
+Each duty is a loop of its own on the event loop. fsync, checkpoint files and deletions block in a
+thread; compaction runs in slices of a few milliseconds and yields to connections between them.
 """
 
 import asyncio

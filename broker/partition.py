@@ -1,4 +1,6 @@
-"""One hosted partition: its role, epochs, in-sync replicas, and who waits for it. Does no IO of its own."""
+"""One hosted partition: its role, epochs, in-sync replicas, and who waits for it. Does no IO of its
+own.
+"""
 
 from typing import Protocol
 
@@ -14,8 +16,8 @@ class Waiter(Protocol):
 class Partition:
     """A replica on this broker.
 
-    `log` is None while the replica's log directory is offline. `dirty` says that batches are staged in the log and
-    wait for the write at the end of the pass.
+    `log` is None while the replica's log directory is offline. `dirty` says that batches are staged
+    in the log and wait for the write at the end of the pass.
     """
 
     __slots__ = (
@@ -55,7 +57,9 @@ class Partition:
 
     @property
     def under_min_isr(self) -> bool:
-        """Whether acks=all is refused: fewer in sync than min.insync.replicas, capped by the replica count."""
+        """Whether acks=all is refused: fewer in sync than min.insync.replicas, capped by the
+        replica count.
+        """
         assert self.log is not None
         wanted = min(self.log.config.min_insync_replicas, max(len(self.replicas), 1))
         return len(self.isr) < wanted

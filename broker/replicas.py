@@ -1,7 +1,9 @@
-"""The partitions this broker hosts: becoming leader or follower, lookup, and the write that ends a pass.
+"""The partitions this broker hosts: becoming leader or follower, lookup, and the write that ends a
+pass.
 
-A pass is one turn of the event loop: batches that arrive in it, on any connection, are staged in their logs and leave for
-the files together (`write_staged`), one writev a log. Answers and waiting fetches come after the write.
+A pass is one turn of the event loop: batches that arrive in it, on any connection, are staged in
+their logs and leave for the files together (`write_staged`), one writev a log. Answers and waiting
+fetches come after the write.
 """
 
 import logging
@@ -101,8 +103,8 @@ class ReplicaManager:
     def write_staged(self) -> None:
         """Write what was staged in this pass, raise high watermarks, wake those who wait.
 
-        A log whose write fails goes offline; nothing staged in it becomes visible, so whoever staged sees its
-        offsets above the log's end.
+        A log whose write fails goes offline; nothing staged in it becomes visible, so whoever
+        staged sees its offsets above the log's end.
         """
         dirty = self.dirty
         self.dirty = []
@@ -123,7 +125,9 @@ class ReplicaManager:
     # --- requests of the controller
 
     def leader_and_isr(self, request: LeaderAndIsrRequest) -> LeaderAndIsrResponse:
-        """Become leader or follower of partitions (kafka-protocol LeaderAndIsr, versions 5 to 7: by topic id)."""
+        """Become leader or follower of partitions (kafka-protocol LeaderAndIsr, versions 5 to 7: by
+        topic id).
+        """
         response = LeaderAndIsrResponse()
         if request.controller_epoch < self._controller_epoch:
             response.error_code = ErrorCode.STALE_CONTROLLER_EPOCH

@@ -1,7 +1,8 @@
-"""Builds the parts of a broker, starts them in order and stops them in reverse. Knows all of them; nobody knows it.
+"""Builds the parts of a broker, starts them in order and stops them in reverse. Knows all of them;
+nobody knows it.
 
-Order of a start: metadata store, cluster id, settings, logs, listeners bound, registration, controller (which tells this broker
-its partitions), declared topics, and only then serving.
+Order of a start: metadata store, cluster id, settings, logs, listeners bound, registration,
+controller (which tells this broker its partitions), declared topics, and only then serving.
 """
 
 import asyncio
@@ -56,7 +57,9 @@ class Server:
         self._undo: list[tuple[str, object]] = []
 
     async def start(self, topics: list[TopicSpec]) -> None:
-        """Serve when this returns. Raises ConfigError with a sentence for whoever started the broker."""
+        """Serve when this returns. Raises ConfigError with a sentence for whoever started the
+        broker.
+        """
         config, clock, node = self.config, self.clock, self.node
         try:
             self._store = LocalStore(self._store_path())

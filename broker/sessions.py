@@ -1,7 +1,8 @@
-"""Fetch sessions (KIP-227): what a client asked for last time, so that it need not say it again. Pure.
+"""Fetch sessions (KIP-227): what a client asked for last time, so that it need not say it again.
+Pure.
 
-A session is a table of partitions with what was asked and last answered; an incremental request changes the table, its
-answer leaves out partitions of which there is nothing new.
+A session is a table of partitions with what was asked and last answered; an incremental request
+changes the table, its answer leaves out partitions of which there is nothing new.
 """
 
 from collections.abc import Callable
@@ -15,7 +16,9 @@ FINAL_EPOCH = -1
 MAX_EPOCH = 0x7FFFFFFF
 
 PartitionKey = tuple[str, bytes, int]
-"""(topic name, topic id, partition); the name is "" in requests by id, the id zero in requests by name."""
+"""(topic name, topic id, partition); the name is "" in requests by id, the id zero in requests by
+name.
+"""
 
 
 @dataclass(slots=True)
@@ -93,7 +96,9 @@ class FetchSessions:
         return session
 
     def _make_room(self, size: int, now_ms: int, *, privileged: bool) -> bool:
-        """Apache Kafka's rule: first what is long unused, then what is smaller than the newcomer."""
+        """Apache Kafka's rule: first what is long unused, then what is smaller than the
+        newcomer.
+        """
         if len(self._sessions) < self._slots:
             return True
         oldest = min(self._sessions.values(), key=lambda s: s.used_ms, default=None)
@@ -121,7 +126,9 @@ class FetchSessions:
     def resume(
         self, session_id: int, epoch: int, now_ms: int, *, by_id: bool
     ) -> Session | ErrorCode:
-        """The session of an incremental request, its epoch counted on; or the code to refuse it with."""
+        """The session of an incremental request, its epoch counted on; or the code to refuse it
+        with.
+        """
         session = self._sessions.get(session_id)
         if session is None:
             return ErrorCode.FETCH_SESSION_ID_NOT_FOUND
@@ -137,7 +144,9 @@ class FetchSessions:
     def update(
         session: Session, changed: list[FetchedPartition], forgotten: list[PartitionKey]
     ) -> None:
-        """Lay an incremental request over the table. Changed partitions keep what was sent of them."""
+        """Lay an incremental request over the table. Changed partitions keep what was sent of
+        them.
+        """
         for asked in changed:
             present = session.partitions.get(asked.key)
             if present is not None:

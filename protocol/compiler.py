@@ -1,11 +1,13 @@
 """Turns a declared message and a version into one flat decode and one flat encode function.
 
-The functions are written as source text and compiled on first use (this is the only `exec` in the tree): fields that the
-version lacks are left out, neighbouring fixed-width fields are read by one `struct` call, nested structs and arrays become
-nested loops in the same function. The text is registered with `linecache`, so a traceback shows the generated line.
+The functions are written as source text and compiled on first use (this is the only `exec` in the
+tree): fields that the version lacks are left out, neighbouring fixed-width fields are read by one
+`struct` call, nested structs and arrays become nested loops in the same function. The text is
+registered with `linecache`, so a traceback shows the generated line.
 
-Whatever bytes come in, decoding either returns a value or raises `Malformed`; lengths and counts are held against the bytes
-that remain before anything is allocated. Encoding raises `UnsupportedField` for a value that the version cannot carry.
+Whatever bytes come in, decoding either returns a value or raises `Malformed`; lengths and counts
+are held against the bytes that remain before anything is allocated. Encoding raises
+`UnsupportedField` for a value that the version cannot carry.
 """
 
 import linecache
@@ -41,7 +43,8 @@ _specs: dict[type[Any], list[FieldSpec]] = {}
 def decoder(cls: type[T], version: int) -> Decoder[T]:
     """The function `(data, pos) -> (value, end)` for one version of a message or struct.
 
-    `bytes` and `records` fields come out as memoryviews of `data`. Bytes after the message are the caller's business.
+    `bytes` and `records` fields come out as memoryviews of `data`. Bytes after the message are the
+    caller's business.
     """
     found = _decoders.get((cls, version))
     if found is None:
@@ -50,7 +53,9 @@ def decoder(cls: type[T], version: int) -> Decoder[T]:
 
 
 def encoder(cls: type[T], version: int) -> Encoder[T]:
-    """The function `(value, out)` that appends one version of a message or struct to a bytearray."""
+    """The function `(value, out)` that appends one version of a message or struct to a
+    bytearray.
+    """
     found = _encoders.get((cls, version))
     if found is None:
         found = _encoders[cls, version] = _EncodeWriter(cls, version).build()
@@ -96,7 +101,9 @@ def _cannot_carry(text: str) -> None:
 
 
 class _Writer:
-    """What both directions share: lines of source, fresh names, constants, the namespace the source runs in."""
+    """What both directions share: lines of source, fresh names, constants, the namespace the source
+    runs in.
+    """
 
     def __init__(self, cls: type[Any], version: int) -> None:
         self.cls = cls
@@ -161,7 +168,7 @@ class _DecodeWriter(_Writer):
         return decode
 
     def read_struct(self, depth: int, cls: type[Any]) -> str:
-        """Reads a struct's fields into locals; returns the expression that makes the object, held in a local."""
+        """Reads a struct's fields into locals; the local that holds the object made of them."""
         specs = specs_of(cls)
         plain, tagged = self.split(specs)
         values = {s.name: self.default(s) for s in specs if not s.in_version(self.version)}
@@ -230,7 +237,7 @@ class _DecodeWriter(_Writer):
         return value
 
     def read_length(self, depth: int, spec: FieldSpec, width: str) -> str:
-        """Reads a length (strings, bytes, arrays); -1 stands for null and is refused here if null is."""
+        """Reads a length; -1 stands for null and is refused here where null is."""
         length = self.fresh("n")
         if self.flexible:
             self.put(depth, f"{length} = data[pos] - 1; pos += 1")
@@ -285,10 +292,8 @@ class _DecodeWriter(_Writer):
         if element.kind in FIXED:
             code = FIXED[element.kind][0]
             if element.kind == "uuid":
-                self.put(
-                    depth,
-                    f"{value} = [bytes(data[pos + i * 16:pos + i * 16 + 16]) for i in range({count})]",
-                )
+                each = "bytes(data[pos + i * 16:pos + i * 16 + 16])"
+                self.put(depth, f"{value} = [{each} for i in range({count})]")
             else:
                 self.put(depth, f"{value} = list(unpack_from(f'>{{{count}}}{code}', data, pos))")
             self.put(depth, f"pos += {count} * {width}")

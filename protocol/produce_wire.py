@@ -1,7 +1,9 @@
-"""Produce read and written by hand, for the hot path: the same bytes as the declaration in `messages/produce.py`.
+"""Produce read and written by hand, for the hot path: the same bytes as the declaration in
+`messages/produce.py`.
 
-A test holds the two against each other for every version. The reader yields tuples and leaves records where they are; a
-topic keeps its encoded name (or id), which the answer repeats byte for byte.
+A test holds the two against each other for every version. The reader yields tuples and leaves
+records where they are; a topic keeps its encoded name (or id), which the answer repeats byte for
+byte.
 """
 
 from struct import Struct

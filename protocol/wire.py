@@ -1,7 +1,8 @@
 """The language in which messages are declared: wire types and the marks a field can carry.
 
-A message is a slotted dataclass; each field is annotated with one of the aliases below. To a type checker `Int32`
-is `int`; the compiler (`protocol.compiler`) reads the rest. What a field may say beside its type:
+A message is a slotted dataclass; each field is annotated with one of the aliases below. To a type
+checker `Int32` is `int`; the compiler (`protocol.compiler`) reads the rest. What a field may say
+beside its type:
 
     Annotated[Int64, since(5)]             exists from version 5
     Annotated[Int8, until(3)]              exists up to and including version 3
@@ -10,7 +11,8 @@ is `int`; the compiler (`protocol.compiler`) reads the rest. What a field may sa
     Annotated[NullableString, nullable_until(0)]     null is allowed up to version 0 only
     Annotated[Int64, since(2), ignorable]  an older version may drop a value instead of refusing it
 
-`list[X]` is an array, `list[X] | None` a nullable one, a dataclass is a struct, `X | None` a nullable struct.
+`list[X]` is an array, `list[X] | None` a nullable one, a dataclass is a struct, `X | None` a
+nullable struct.
 """
 
 import dataclasses
@@ -115,8 +117,9 @@ LAST = 32767
 class FieldSpec:
     """One declared field, as the compiler, the tests and the documentation read it.
 
-    `kind` is a primitive's name, "array" or "struct"; `element` describes an array's items; `struct` is the dataclass.
-    `nullable_since` is None where null is never allowed. Versions are inclusive on both ends.
+    `kind` is a primitive's name, "array" or "struct"; `element` describes an array's items;
+    `struct` is the dataclass. `nullable_since` is None where null is never allowed. Versions are
+    inclusive on both ends.
     """
 
     __slots__ = (

@@ -1,19 +1,24 @@
 """Fetch (key 1): records from partitions, for consumers and following brokers.
 
-Versions 0 to 18. 0 to 1 are answered in magic 0, 2 to 3 in magic 1 (down-conversion); 3 a limit for the whole answer, and at
-least one whole batch of the first partition that has any (KIP-74); 4 isolation level (KIP-98); 5 log start offset; 7 sessions
-(KIP-227); 9 leader epochs (KIP-320); 10 zstd; 11 preferred replica (KIP-392); 12 divergence (KIP-595); 13 topic ids (KIP-516);
-15 replica state (KIP-903); 16 endpoints of new leaders; 17 replica directory ids; 18 the follower's high watermark.
+Versions 0 to 18. 0 to 1 are answered in magic 0, 2 to 3 in magic 1 (down-conversion); 3 a limit for
+the whole answer, and at least one whole batch of the first partition that has any (KIP-74); 4
+isolation level (KIP-98); 5 log start offset; 7 sessions (KIP-227); 9 leader epochs (KIP-320); 10
+zstd; 11 preferred replica (KIP-392); 12 divergence (KIP-595); 13 topic ids (KIP-516); 15 replica
+state (KIP-903); 16 endpoints of new leaders; 17 replica directory ids; 18 the follower's high
+watermark.
 
-A request that finds fewer than min_bytes waits on its partitions and is run again from the start when one changes or its
-time is over: nothing is kept between the rounds. Records leave as regions of segment files.
+A request that finds fewer than min_bytes waits on its partitions and is run again from the start
+when one changes or its time is over: nothing is kept between the rounds. Records leave as regions
+of segment files.
 
-Left out: quotas; replicas' fetches (a single node has no followers: any replica id is refused); a preferred replica other
-than the leader; node endpoints of new leaders; tiered storage.
+Left out: quotas; replicas' fetches (a single node has no followers: any replica id is refused); a
+preferred replica other than the leader; node endpoints of new leaders; tiered storage.
 """
 
 import asyncio
 from collections.abc import Callable
+
+from storage.log import LogSlice
 
 from broker.context import Context, Node
 from broker.errors import code_of
@@ -32,7 +37,6 @@ from protocol.errors import CorruptRecord, ErrorCode
 from protocol.messages.fetch import FetchRequest
 from protocol.wire import ZERO_UUID
 from storage.errors import OffsetOutOfRange, StorageError, UnsupportedCompression
-from storage.log import LogSlice
 
 NO_RECORDS = b""
 READ_COMMITTED = 1

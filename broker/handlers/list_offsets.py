@@ -32,9 +32,10 @@ from protocol.messages.list_offsets import (
 from storage.errors import StorageError
 
 if TYPE_CHECKING:
+    from storage.log import Log
+
     from broker.context import Context, Node
     from broker.partition import Partition
-    from storage.log import Log
 
 LATEST = -1
 EARLIEST = -2

@@ -1,16 +1,17 @@
 """Produce (key 0): append batches to partitions this broker leads.
 
-Versions 0 to 13. 0 to 2 carry message sets of magic 0 and 1 (a magic 2 batch is taken too), which are converted to
-magic 2; 3 magic 2 and transactional ids (KIP-98); 7 zstd (KIP-110); 8 errors per record (KIP-467); 9 flexible (KIP-482);
-10 the present leader with a refusal (KIP-951); 11 and 12 as 10 (KIP-890); 13 topic ids (KIP-516).
+Versions 0 to 13. 0 to 2 carry message sets of magic 0 and 1 (a magic 2 batch is taken too), which
+are converted to magic 2; 3 magic 2 and transactional ids (KIP-98); 7 zstd (KIP-110); 8 errors per
+record (KIP-467); 9 flexible (KIP-482); 10 the present leader with a refusal (KIP-951); 11 and 12 as
+10 (KIP-890); 13 topic ids (KIP-516).
 
-The hot path: the request is read by hand (`protocol.produce_wire`), each batch is staged in its log from the
-receive buffer, and the answers are written after the pass's write (`ProduceCall.answer`). Refusals of a partition are
-codes; the first check that fails decides, in Apache Kafka's order: topic, record format, acks, leadership,
-min.insync.replicas, then the log's own checks.
+The hot path: the request is read by hand (`protocol.produce_wire`), each batch is staged in its log
+from the receive buffer, and the answers are written after the pass's write (`ProduceCall.answer`).
+Refusals of a partition are codes; the first check that fails decides, in Apache Kafka's order:
+topic, record format, acks, leadership, min.insync.replicas, then the log's own checks.
 
-Left out: transactional batches (no transaction coordinator yet) answer INVALID_TXN_STATE; quotas; the current leader is not
-told with NOT_LEADER_OR_FOLLOWER.
+Left out: transactional batches (no transaction coordinator yet) answer INVALID_TXN_STATE; quotas;
+the current leader is not told with NOT_LEADER_OR_FOLLOWER.
 """
 
 from struct import Struct
@@ -45,7 +46,9 @@ _LENGTH_TO_ATTRIBUTES = Struct(">iibIh").unpack_from
 
 
 class ProduceCall:
-    """A Produce request in hand: staged at once, answered when its batches are written and replicated."""
+    """A Produce request in hand: staged at once, answered when its batches are written and
+    replicated.
+    """
 
     __slots__ = (
         "_node",
@@ -67,7 +70,7 @@ class ProduceCall:
         self._node = node
         self.version = version
         self.correlation_id = context.correlation_id
-        transactional_id, self.acks, self.timeout_ms, topics = decode_request(body, pos, version)
+        _, self.acks, self.timeout_ms, topics = decode_request(body, pos, version)
         self._staged: list[tuple[Partition, Appended, PartitionResult]] = []
         self.topics: list[TopicResult] = []
         self.failed = False
@@ -117,7 +120,9 @@ class ProduceCall:
         return result
 
     def _check_records(self, records: memoryview | None, result: PartitionResult) -> int:
-        """What a request of this version may carry (Apache Kafka's ProduceRequest.validateRecords)."""
+        """What a request of this version may carry (Apache Kafka's
+        ProduceRequest.validateRecords).
+        """
         if records is None:
             return ErrorCode.INVALID_RECORD
         if self.version < 3:
@@ -206,7 +211,9 @@ class ProduceCall:
     # --- after the write
 
     def settled(self) -> bool:
-        """Whether every appended batch is as safe as acks asks for (or cannot become so any more)."""
+        """Whether every appended batch is as safe as acks asks for (or cannot become so any
+        more).
+        """
         if self.acks != -1:
             return True
         for partition, appended, _ in self._staged:
@@ -227,7 +234,8 @@ class ProduceCall:
     def answer(self, out: bytearray, *, timed_out: bool = False) -> bool:
         """Append the response frame (without its length); False when none is due.
 
-        Raises Malformed to close the connection where acks=0 met a refusal: the client learns of it no other way.
+        Raises Malformed to close the connection where acks=0 met a refusal: the client learns of it
+        no other way.
         """
         for partition, appended, result in self._staged:
             self._settle(partition, appended, result, timed_out)
