@@ -221,7 +221,7 @@ def _decompress_zstd(data: Buffer, limit: int) -> bytes:
             # more room.
             if capacity >= limit:
                 raise UndecodableBody(f"zstd body, or more than {limit} bytes: {error}") from None
-        capacity = min(limit, capacity * 4)
+        capacity = min(limit, max(capacity, 1024) * 4)
 
 
 def _zstd_guess(data: Buffer) -> int:

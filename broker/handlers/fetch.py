@@ -35,12 +35,15 @@ from broker.sessions import (
 )
 from protocol.errors import CorruptRecord, ErrorCode
 from protocol.messages.fetch import FetchRequest
+from protocol.record_errors import UnsupportedCompression
 from protocol.wire import ZERO_UUID
-from storage.errors import OffsetOutOfRange, StorageError, UnsupportedCompression
+from storage.errors import OffsetOutOfRange, StorageError
 
 NO_RECORDS = b""
 READ_COMMITTED = 1
 MAX_INT32 = 0x7FFFFFFF
+MAX_DECOMPRESSED = 1 << 27
+"""Bytes that one batch may hold when it is converted for an old client."""
 
 Answer = list[bytes | LogSlice]
 
@@ -234,7 +237,10 @@ class FetchCall:
 
         try:
             return down_convert(
-                found.bytes(), 0 if self._version < 2 else 1, from_offset=asked.fetch_offset
+                found.bytes(),
+                0 if self._version < 2 else 1,
+                limit=MAX_DECOMPRESSED,
+                first_offset=asked.fetch_offset,
             )
         except UnsupportedCompression:
             answer.refuse(ErrorCode.UNSUPPORTED_COMPRESSION_TYPE)

@@ -14,8 +14,7 @@ of later versions, are UNSUPPORTED_VERSION per partition. From version 1 a parti
 INVALID_REQUEST.
 
 Left out: tiered storage (-4 is -2, -5 and -6 find nothing, the time limit has no use);
-authorization. In version 0 by time a segment counts as old as its largest timestamp; Apache Kafka
-takes the modification time of its file.
+authorization.
 """
 
 from typing import TYPE_CHECKING
@@ -33,6 +32,7 @@ from storage.errors import StorageError
 
 if TYPE_CHECKING:
     from storage.log import Log
+    from storage.segment import Segment
 
     from broker.context import Context, Node
     from broker.partition import Partition
@@ -57,7 +57,6 @@ CONSUMER = -1
 DEBUGGER = -2
 READ_COMMITTED = 1
 NO_TIMESTAMP = -1
-NO_EPOCH = -1
 OFFSET_NOT_AVAILABLE_SINCE = 5
 
 Found = tuple[int, int, int]
@@ -162,8 +161,8 @@ def _find(partition: "Partition", log: "Log", timestamp: int, end: int) -> Found
     if timestamp == LATEST:
         return None if lagging else (NO_TIMESTAMP, end, partition.leader_epoch)
     if timestamp in (EARLIEST, EARLIEST_LOCAL):
-        epoch = log.earliest_epoch
-        return NO_TIMESTAMP, log.log_start_offset, NO_EPOCH if epoch is None else epoch
+        start = log.log_start_offset
+        return NO_TIMESTAMP, start, log.epochs.epoch_of(start)
     if timestamp in (LATEST_TIERED, EARLIEST_PENDING_UPLOAD):
         return NOTHING
     found = (
@@ -179,10 +178,11 @@ def _segment_offsets(
 ) -> list[int]:
     """Version 0: first offsets of segments, and the log's end, newest first.
 
-    By time those of segments no younger than that. What is beyond `visible` (for a consumer) is
-    replaced by it, once.
+    By time those of segments whose files have not changed since then; the end changes now. What is
+    beyond `visible` (for a consumer) is replaced by it.
     """
-    ages = [(max(s.base_offset, log.log_start_offset), s.largest_timestamp) for s in log.segments]
+    start = log.log_start_offset
+    ages = [(max(s.base_offset, start), _changed_ms(node, log, s)) for s in log.segments]
     if log.segments[-1].size > 0:
         ages.append((log.end_offset, node.clock.now_ms()))
     if asked.timestamp == LATEST:
@@ -199,3 +199,12 @@ def _segment_offsets(
     if visible is None or not offsets or offsets[0] <= visible:
         return offsets
     return [visible, *(offset for offset in offsets if offset <= visible)]
+
+
+def _changed_ms(node: "Node", log: "Log", segment: "Segment") -> int:
+    """When the segment's file was last written; of memory, its largest timestamp."""
+    try:
+        changed = node.logs.fs.modified_ms(f"{log.directory}/{segment.base_offset:020d}.log")
+    except OSError:  # not made yet: nothing was appended
+        changed = 0
+    return changed or segment.largest_timestamp

@@ -40,6 +40,8 @@ TRANSACTIONAL = 0x10
 CODEC_MASK = 0x07
 ZSTD = 4
 ADMIN_CLIENT_ID = "__admin_client"
+MAX_DECOMPRESSED = 1 << 27
+"""Bytes that an old client's compressed message set may hold."""
 
 # Bytes 8 to 23 of a batch: length, leader epoch, magic, CRC, attributes.
 _LENGTH_TO_ATTRIBUTES = Struct(">iibIh").unpack_from
@@ -197,7 +199,7 @@ class ProduceCall:
             return records
         from protocol.legacy import to_v2
 
-        return memoryview(bytearray(to_v2(records)))
+        return memoryview(bytearray(to_v2(records, limit=MAX_DECOMPRESSED)))
 
     def _refuse(self, result: PartitionResult, error: Exception, log_start_offset: int) -> None:
         result.error_code = int(code_of(error))
