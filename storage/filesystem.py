@@ -367,6 +367,16 @@ def _fallocate() -> Callable[[int, int, int, int], int] | None:
     return found
 
 
+def descriptor_limit() -> int:
+    """How many descriptors this process may have open; a cautious guess where nothing tells."""
+    try:
+        import resource
+    except ImportError:
+        return 1024
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 1 << 16 if soft == resource.RLIM_INFINITY else min(soft, 1 << 16)
+
+
 def _parent(path: str) -> str:
     return path.rpartition("/")[0] or ("/" if path.startswith("/") else ".")
 
