@@ -2,6 +2,7 @@
 classes.
 """
 
+from protocol import record_errors
 from protocol.errors import CorruptRecord, ErrorCode, Malformed
 from storage import errors
 
@@ -11,6 +12,10 @@ CODES: dict[type[Exception], ErrorCode] = {
     errors.RecordBatchTooLarge: ErrorCode.RECORD_LIST_TOO_LARGE,
     errors.InvalidTimestamp: ErrorCode.INVALID_TIMESTAMP,
     errors.InvalidRecord: ErrorCode.INVALID_RECORD,
+    record_errors.InvalidRecord: ErrorCode.INVALID_RECORD,
+    record_errors.TimestampOutOfRange: ErrorCode.INVALID_TIMESTAMP,
+    record_errors.UnsupportedCompression: ErrorCode.UNSUPPORTED_COMPRESSION_TYPE,
+    record_errors.UndecodableBody: ErrorCode.UNKNOWN_SERVER_ERROR,
     CorruptRecord: ErrorCode.CORRUPT_MESSAGE,
     Malformed: ErrorCode.CORRUPT_MESSAGE,
     errors.UnsupportedCompression: ErrorCode.UNSUPPORTED_COMPRESSION_TYPE,
@@ -24,6 +29,16 @@ CODES: dict[type[Exception], ErrorCode] = {
     errors.UnsupportedMessageFormat: ErrorCode.UNSUPPORTED_FOR_MESSAGE_FORMAT,
     errors.InconsistentTopicId: ErrorCode.INCONSISTENT_TOPIC_ID,
 }
+
+
+REFUSALS = (
+    errors.StorageError,
+    record_errors.InvalidRecord,
+    record_errors.UnsupportedCompression,
+    CorruptRecord,
+    Malformed,
+)
+"""Everything that a log, or the conversion of records, refuses a request with."""
 
 
 def code_of(error: Exception) -> ErrorCode:

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from storage.log import LogSlice
 
 from broker.context import Context, Node
-from broker.errors import code_of
+from broker.errors import REFUSALS, code_of
 from broker.fetch_wire import PartitionAnswer, encode_response
 from broker.partition import Partition
 from broker.sessions import (
@@ -33,11 +33,11 @@ from broker.sessions import (
     PartitionKey,
     Session,
 )
-from protocol.errors import CorruptRecord, ErrorCode
+from protocol.errors import ErrorCode
 from protocol.messages.fetch import FetchRequest
 from protocol.record_errors import UnsupportedCompression
 from protocol.wire import ZERO_UUID
-from storage.errors import OffsetOutOfRange, StorageError
+from storage.errors import OffsetOutOfRange
 
 NO_RECORDS = b""
 READ_COMMITTED = 1
@@ -182,7 +182,7 @@ class FetchCall:
             self._fill(answer, partition, asked, left, min_one=min_one)
         except OffsetOutOfRange:
             return answer.refuse(ErrorCode.OFFSET_OUT_OF_RANGE)
-        except (StorageError, CorruptRecord) as error:
+        except REFUSALS as error:
             return answer.refuse(code_of(error))
         return answer
 

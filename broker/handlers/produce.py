@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from broker.cluster.view import INTERNAL_TOPICS
 from broker.context import Context, Node
-from broker.errors import code_of
+from broker.errors import REFUSALS, code_of
 from broker.partition import Partition
 from protocol.errors import CorruptRecord, ErrorCode, Malformed
 from protocol.produce_wire import (
@@ -28,7 +28,7 @@ from protocol.produce_wire import (
     decode_request,
     encode_response,
 )
-from storage.errors import InvalidRecord, InvalidTimestamp, StorageError
+from protocol.record_errors import InvalidRecord
 
 if TYPE_CHECKING:
     from storage.log import Appended
@@ -185,7 +185,7 @@ class ProduceCall:
                 self.failed = True
                 return
             appended = log.stage(records, partition.leader_epoch, now_ms)
-        except (StorageError, CorruptRecord, Malformed) as error:
+        except REFUSALS as error:
             self._refuse(result, error, log.log_start_offset)
             return
         self._staged.append((partition, appended, result))
@@ -206,7 +206,7 @@ class ProduceCall:
         if not isinstance(error, CorruptRecord | Malformed):
             result.log_start_offset = log_start_offset
         self.failed = True
-        if isinstance(error, InvalidRecord | InvalidTimestamp):
+        if isinstance(error, InvalidRecord):
             result.record_errors = list(getattr(error, "record_errors", ()) or ())
             result.error_message = str(error.args[0]) if error.args else None
 
