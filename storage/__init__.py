@@ -5,10 +5,10 @@ May import `protocol`. Knows no event loop, network, clock or randomness: time i
 
 On disk (a directory written here opens in Apache Kafka 3.9 and the other way round):
 
-    <log dir>/meta.properties, .lock, .kafka_cleanshutdown, *-offset-checkpoint     manager, metafiles
+    <log dir>/meta.properties, .lock, .kafka_cleanshutdown, *-offset-checkpoint   manager, metafiles
     <log dir>/<topic>-<partition>/
         partition.metadata              topic id                                    log
-        leader-epoch-checkpoint         first offset of each leader epoch           epochs, checkpoint
+        leader-epoch-checkpoint         first offset of each leader epoch         epochs, checkpoint
         <base offset, 20 digits>.log    record batches back to back                 segment
         <base offset>.index             offset -> position, sparse                  index
         <base offset>.timeindex         timestamp -> offset, sparse                 index

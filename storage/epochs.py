@@ -1,109 +1,109 @@
-"""Leader epochs of a log and where each began: what truncation after a leader change rests on.
+"""Which leader epoch each part of a log was written in (KIP-101, KIP-279).
 
-KIP-101, KIP-279. Kept in memory as two ordered lists; the log writes them to
-`leader-epoch-checkpoint` when it flushes, and finds the ones after that again in the batches.
+Entries are (epoch, start offset), both strictly growing. Pure: the log reads and writes the
+leader-epoch-checkpoint file. A change sets `dirty`; the file follows with the next flush or clean
+close, because every epoch that has data can be read from the batches.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
+from collections.abc import Iterable
+from typing import Final
 
-UNDEFINED_EPOCH = -1
-UNDEFINED_OFFSET = -1
+NO_EPOCH: Final = -1
+NO_OFFSET: Final = -1
 
 
 class LeaderEpochCache:
-    """Epoch -> start offset, both increasing. `dirty` says that the file lags behind."""
+    """Leader epochs of one log. Offsets are absolute, epochs as the controller counts them."""
 
     __slots__ = ("_epochs", "_starts", "dirty", "latest")
 
-    def __init__(self, entries: list[tuple[int, int]] | None = None) -> None:
+    def __init__(self, entries: Iterable[tuple[int, int]] = ()) -> None:
+        """`entries` from a checkpoint; those that do not grow in both are left out."""
         self._epochs: list[int] = []
         self._starts: list[int] = []
-        self.latest = UNDEFINED_EPOCH
-        """The newest epoch, -1 without any."""
-        self.dirty = False
-        for epoch, start in entries or ():
+        self.latest = NO_EPOCH
+        """The newest epoch, -1 when none is known. Read on the hot path."""
+        for epoch, start in entries:
             self.assign(epoch, start)
         self.dirty = False
 
     def __len__(self) -> int:
         return len(self._epochs)
 
+    def __bool__(self) -> bool:
+        return bool(self._epochs)
+
     def entries(self) -> list[tuple[int, int]]:
-        """(epoch, start offset) in order."""
+        """(epoch, start offset), oldest first."""
         return list(zip(self._epochs, self._starts, strict=True))
 
     @property
-    def earliest(self) -> tuple[int, int] | None:
-        """The oldest epoch and its start offset."""
-        return (self._epochs[0], self._starts[0]) if self._epochs else None
+    def earliest(self) -> int:
+        """The oldest epoch, -1 when none is known."""
+        return self._epochs[0] if self._epochs else NO_EPOCH
 
-    @property
-    def latest_entry(self) -> tuple[int, int] | None:
-        """The newest epoch and its start offset."""
-        return (self._epochs[-1], self._starts[-1]) if self._epochs else None
+    def assign(self, epoch: int, start_offset: int) -> bool:
+        """Notes that `epoch` begins at `start_offset`; whether that was new.
 
-    def assign(self, epoch: int, start_offset: int) -> None:
-        """The epoch begins at this offset. Entries that contradict it go; a known one stays."""
-        if epoch == self.latest or epoch < 0:
-            return
-        epochs, starts = self._epochs, self._starts
-        keep = min(bisect_left(epochs, epoch), bisect_left(starts, start_offset))
-        if keep < len(epochs) and epochs[keep] == epoch and starts[keep] == start_offset:
-            keep += 1
-            del epochs[keep:], starts[keep:]
-        else:
-            del epochs[keep:], starts[keep:]
-            epochs.append(epoch)
-            starts.append(start_offset)
-        self.latest = epochs[-1]
+        Entries at or above that offset never got data and go. An epoch that is not above the
+        latest one changes nothing.
+        """
+        if epoch <= self.latest or epoch < 0 or start_offset < 0:
+            return False
+        while self._starts and self._starts[-1] >= start_offset:
+            self._epochs.pop()
+            self._starts.pop()
+        self._epochs.append(epoch)
+        self._starts.append(start_offset)
+        self.latest = epoch
         self.dirty = True
+        return True
 
     def epoch_of(self, offset: int) -> int:
-        """The epoch that the record at this offset was written in, -1 when not known."""
-        number = bisect_right(self._starts, offset)
-        return self._epochs[number - 1] if number else UNDEFINED_EPOCH
+        """The epoch in which `offset` was written, -1 when not known."""
+        index = bisect_right(self._starts, offset) - 1
+        return self._epochs[index] if index >= 0 else NO_EPOCH
 
-    def end_offset_for(self, epoch: int, end_offset: int) -> tuple[int, int]:
-        """The largest known epoch not above `epoch`, and where it ended (OffsetsForLeaderEpoch).
+    def end_offset_for(self, epoch: int, log_end_offset: int) -> tuple[int, int]:
+        """OffsetForLeaderEpoch's answer: the largest epoch at or below `epoch`, and where it ends.
 
-        `end_offset` is the log's. (-1, -1) when `epoch` is newer than all known, or nothing is
-        known; an epoch older than all known ends where the first known one begins.
+        (-1, -1) when that cannot be told: no epochs, or `epoch` newer than the latest or -1. An
+        epoch older than the first entry is answered with itself and the first start offset.
         """
-        if epoch == UNDEFINED_EPOCH:
-            return UNDEFINED_EPOCH, UNDEFINED_OFFSET
+        if epoch < 0 or not self._epochs or epoch > self.latest:
+            return NO_EPOCH, NO_OFFSET
         if epoch == self.latest:
-            return epoch, end_offset
-        number = bisect_right(self._epochs, epoch)
-        if number == len(self._epochs):
-            return UNDEFINED_EPOCH, UNDEFINED_OFFSET
-        if number == 0:
+            return epoch, log_end_offset
+        index = bisect_right(self._epochs, epoch)
+        if index == 0:
             return epoch, self._starts[0]
-        return self._epochs[number - 1], self._starts[number]
+        return self._epochs[index - 1], self._starts[index]
 
     def truncate_from_end(self, end_offset: int) -> None:
-        """The log now ends here: epochs that begin at or after it go."""
-        keep = bisect_left(self._starts, end_offset)
-        if keep < len(self._starts):
-            del self._epochs[keep:], self._starts[keep:]
-            self.latest = self._epochs[-1] if keep else UNDEFINED_EPOCH
+        """The log ends at `end_offset` now: epochs that begin there or later go."""
+        while self._starts and self._starts[-1] >= end_offset:
+            self._epochs.pop()
+            self._starts.pop()
             self.dirty = True
+        self.latest = self._epochs[-1] if self._epochs else NO_EPOCH
 
     def truncate_from_start(self, start_offset: int) -> None:
-        """The log now begins here: the epoch in force there begins there, older ones go."""
-        number = bisect_right(self._starts, start_offset)
-        if number and self._starts[number - 1] != start_offset:
-            self._starts[number - 1] = start_offset
-            self.dirty = True
-        if number > 1:
-            del self._epochs[: number - 1], self._starts[: number - 1]
-            self.dirty = True
+        """The log begins at `start_offset` now: epochs that end before it go, the one that holds
+        it begins there."""
+        index = bisect_right(self._starts, start_offset) - 1
+        if index < 0 or (index == 0 and self._starts[0] == start_offset):
+            return
+        del self._epochs[:index], self._starts[:index]
+        self._starts[0] = start_offset
+        self.dirty = True
 
     def clear(self) -> None:
-        """Forgets everything."""
+        """Forgets everything: the log starts over somewhere else."""
         if self._epochs:
             self._epochs.clear()
             self._starts.clear()
-            self.latest = UNDEFINED_EPOCH
             self.dirty = True
+        self.latest = NO_EPOCH

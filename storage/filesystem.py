@@ -445,128 +445,126 @@ class MemoryFile:
 
 
 class MemoryFileSystem:
-    """Files that live as long as this object. Paths are compared as they are written."""
+    """Files that live as long as this object. Behaves like the real one, errors included."""
 
-    __slots__ = ("open_files", "tree")
-
-    shared: Final = False
+    shared: bool = False
 
     def __init__(self) -> None:
-        # Directory -> name -> file, or None for a directory (which has its own row).
-        self.tree: dict[str, dict[str, MemoryFile | None]] = {"": {}, "/": {}, ".": {}}
-        self.open_files = OpenFiles(1 << 30)
+        self.files: dict[str, MemoryData] = {}
+        # Directory -> names in it. "/" and "." (for relative paths) are always there.
+        self.directories: dict[str, dict[str, None]] = {"/": {}, ".": {}}
+
+    def _data(self, path: str) -> MemoryData:
+        data = self.files.get(path)
+        if data is None:
+            if path in self.directories:
+                raise IsADirectoryError(21, "Is a directory", path)
+            raise FileNotFoundError(2, "No such file or directory", path)
+        return data
+
+    def _names(self, path: str) -> dict[str, None]:
+        names = self.directories.get(path)
+        if names is None:
+            raise FileNotFoundError(2, "No such file or directory", path)
+        return names
+
+    def _link(self, path: str, data: MemoryData) -> None:
+        self._names(_parent(path))[path.rpartition("/")[2]] = None
+        self.files[path] = data
+
+    def _unlink(self, path: str) -> MemoryData:
+        data = self._data(path)
+        del self._names(_parent(path))[path.rpartition("/")[2]]
+        del self.files[path]
+        return data
 
     def open(self, path: str, *, create: bool = False, truncate: bool = False) -> File:
-        directory, name = _split(path)
-        names = self.tree.get(directory)
-        if names is None or path in self.tree:
-            raise self._missing(path)
-        file = names.get(name)
-        if file is None:
-            if not create:
-                raise self._missing(path)
-            file = names[name] = MemoryFile()
-        elif truncate:
-            file.truncate(0)
-        return file
+        if create and path not in self.files and path not in self.directories:
+            self._link(path, MemoryData())
+        data = self._data(path)
+        if truncate:
+            del data.content[:]
+        return self._file(path, data)
 
-    def _missing(self, path: str) -> OSError:
-        if path in self.tree:
-            return IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
-        return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-
-    def _file(self, path: str) -> MemoryFile:
-        directory, name = _split(path)
-        file = self.tree.get(directory, {}).get(name)
-        if file is None:
-            raise self._missing(path)
-        return file
+    def _file(self, path: str, data: MemoryData) -> File:
+        return MemoryFile(data)
 
     def exists(self, path: str) -> bool:
-        directory, name = _split(path)
-        return path in self.tree or name in self.tree.get(directory, {})
+        return path in self.files or path in self.directories
 
     def is_dir(self, path: str) -> bool:
-        return path in self.tree
-
-    def listdir(self, path: str) -> list[str]:
-        return [entry.name for entry in self.scandir(path)]
-
-    def scandir(self, path: str) -> list[Entry]:
-        if path not in self.tree:
-            raise self._missing(path)
-        return [
-            Entry(name, file is None, 0 if file is None else file.size)
-            for name, file in self.tree[path].items()
-        ]
-
-    def file_size(self, path: str) -> int:
-        return self._file(path).size
-
-    def modified_ms(self, path: str) -> int:
-        self._file(path)
-        return 0
+        return path in self.directories
 
     def mkdir(self, path: str) -> None:
-        if path in self.tree:
+        if path in self.directories:
             return
-        directory, name = _split(path)
-        self.mkdir(directory)
-        if name in self.tree[directory]:
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
-        self.tree[path] = {}
-        self.tree[directory][name] = None
+        if path in self.files:
+            raise FileExistsError(17, "File exists", path)
+        parent = _parent(path)
+        self.mkdir(parent)
+        self.directories[path] = {}
+        self.directories[parent][path.rpartition("/")[2]] = None
 
-    def rename(self, source: str, target: str) -> None:
-        directory, name = _split(source)
-        into, new = _split(target)
-        if into not in self.tree:
-            raise self._missing(target)
-        if source in self.tree:
-            inside = [path for path in self.tree if path.startswith(source + "/")]
-            for path in [source, *inside]:
-                self.tree[target + path[len(source) :]] = self.tree.pop(path)
-            del self.tree[directory][name]
-            self.tree[into][new] = None
+    def listdir(self, path: str) -> list[str]:
+        return sorted(self._names(path))
+
+    def scan(self, path: str) -> list[Entry]:
+        found = []
+        for name in self._names(path):
+            data = self.files.get(f"{path}/{name}")
+            if data is not None:
+                found.append(Entry(name, len(data.content), data.modified_ms))
+        return found
+
+    def rename(self, path: str, to: str) -> None:
+        if path not in self.directories:
+            self._names(_parent(to))
+            self._link(to, self._unlink(path))
             return
-        file = self._file(source)
-        del self.tree[directory][name]
-        self.tree[into][new] = file
+        if to in self.files or self.directories.get(to):
+            raise OSError(39, "Directory not empty", to)
+        self.mkdir(to)
+        for name in list(self.directories[path]):
+            self.rename(f"{path}/{name}", f"{to}/{name}")
+        self._rmdir(path)
+
+    def _rmdir(self, path: str) -> None:
+        del self.directories[path]
+        del self.directories[_parent(path)][path.rpartition("/")[2]]
 
     def remove(self, path: str) -> None:
-        self._file(path)
-        directory, name = _split(path)
-        del self.tree[directory][name]
+        self._unlink(path)
 
     def remove_tree(self, path: str) -> None:
-        for inside in [other for other in self.tree if other.startswith(path + "/")]:
-            del self.tree[inside]
-        if self.tree.pop(path, None) is not None:
-            directory, name = _split(path)
-            del self.tree[directory][name]
+        for name in list(self.directories.get(path, ())):
+            inner = f"{path}/{name}"
+            if inner in self.directories:
+                self.remove_tree(inner)
+            else:
+                self.remove(inner)
+        if path in self.directories:
+            self._rmdir(path)
 
     def sync_dir(self, path: str) -> None:
-        pass
+        self._names(path)
 
     def read_bytes(self, path: str) -> bytes:
-        return bytes(self._file(path).data)
+        return bytes(self._data(path).content)
 
-    def read_text(self, path: str) -> str:
-        return self.read_bytes(path).decode("utf-8", "replace")
+    def write_atomic(self, path: str, data: bytes, *, sync: bool = True) -> None:
+        file = self.open(path + ".tmp", create=True, truncate=True)
+        file.append([data])
+        if sync:
+            file.sync()
+        self.rename(path + ".tmp", path)
+        if sync:
+            self.sync_dir(_parent(path))
 
-    def write_bytes(self, path: str, data: Buffer) -> None:
-        file = self.open(path, create=True, truncate=True)
-        file.write([data], 0)
-
-    def write_atomic(self, path: str, data: Buffer) -> None:
-        self.write_bytes(path + TEMPORARY, data)
-        self.rename(path + TEMPORARY, path)
+    def modified_ms(self, path: str) -> int:
+        return self._data(path).modified_ms
 
     def disk_usage(self, path: str) -> tuple[int, int]:
         return -1, -1
 
-
-def _split(path: str) -> tuple[str, str]:
-    """Directory and name; "/" and "" are their own directories."""
-    head, slash, name = path.rpartition("/")
-    return head or slash, name
+    def preallocate(self, file: File, size: int) -> None:
+        return

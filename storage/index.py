@@ -1,12 +1,11 @@
-"""The two sparse indexes of a segment, in memory as arrays and on disk in Kafka's formats.
+"""The sparse indexes beside a segment, in memory and as bytes.
 
-`.index`: 8 bytes an entry, int32 offset minus base, int32 position in the `.log`; the offset is the
-last one of the batch that begins at the position. `.timeindex`: 12 bytes an entry, int64 largest
-timestamp so far, int32 offset minus base; timestamps strictly increase. Both big-endian, both can
-be rebuilt from the log.
+    .index      8 bytes: int32 offset - base, int32 position    of a batch: last offset, start
+    .timeindex 12 bytes: int64 timestamp, int32 offset - base   largest timestamp up to here, last
+                                                                offset of the batch that holds it
 
-Entries are only ever added at the end while a segment grows, and `written` says how many of them
-the file has; so a thread may persist an index while the log goes on.
+Both grow strictly in both columns (the time index: in its timestamp). Entries are kept in arrays
+and written to the file by `Log.flush` and a clean close; `saved` counts those the file has.
 """
 
 from __future__ import annotations
@@ -18,166 +17,241 @@ from struct import Struct
 from typing import Final
 
 from storage.errors import StorageError
+from storage.filesystem import FileSystem
 
 OFFSET_ENTRY: Final = 8
 TIME_ENTRY: Final = 12
-MAX_INT32: Final = 0x7FFFFFFF
+MAX_RELATIVE: Final = 0x7FFFFFFF
+NO_TIMESTAMP: Final = -1
 
-_TIME: Final = Struct(">qi")
-_TIMESTAMP: Final = Struct(">q")
-_SWAP: Final = sys.byteorder == "little"
+_LITTLE: Final = sys.byteorder == "little"
+_LAST_TIME = Struct(">qi")
 
 
 class CorruptIndex(StorageError):
-    """An index file that cannot be one; the segment's indexes are rebuilt from its log."""
+    """An index file that cannot belong to its segment; it is rebuilt."""
+
+
+def _ints(data: bytes) -> array[int]:
+    values = array("i")
+    values.frombytes(data)
+    if _LITTLE:
+        values.byteswap()
+    return values
+
+
+def _interleaved(columns: list[array[int]]) -> bytes:
+    """int32 columns as big-endian rows."""
+    rows = array("i", bytes(4 * len(columns) * len(columns[0])))
+    for number, column in enumerate(columns):
+        rows[number :: len(columns)] = column
+    if _LITTLE:
+        rows.byteswap()
+    return rows.tobytes()
 
 
 class OffsetIndex:
-    """Offset -> position. An entry is one int: offset minus base above, position in the low half."""
+    """Offsets to positions in one segment."""
 
-    __slots__ = ("entries", "written")
+    __slots__ = ("_offsets", "_positions", "base_offset", "saved")
 
-    def __init__(self) -> None:
-        self.entries: array[int] = array("Q")
-        self.written = 0
+    entry_size: Final = OFFSET_ENTRY
+
+    def __init__(self, base_offset: int) -> None:
+        self.base_offset = base_offset
+        self._offsets = array("i")
+        self._positions = array("i")
+        self.saved = 0
+
+    def __len__(self) -> int:
+        return len(self._offsets)
 
     @classmethod
-    def parse(cls, data: bytes) -> OffsetIndex:
-        """Reads a `.index` file. Raises CorruptIndex for a wrong size or zeros at the end.
+    def from_bytes(cls, base_offset: int, data: bytes, log_size: int) -> OffsetIndex:
+        """The entries of a file, up to the zeros that Kafka leaves behind while it is running.
 
-        The order of all entries is `ordered`'s matter.
+        Raises CorruptIndex when its size is no multiple of an entry's, or an entry is outside of
+        the segment of `log_size` bytes. What lies between first and last is not looked at.
         """
         if len(data) % OFFSET_ENTRY:
-            raise CorruptIndex(f"{len(data)} bytes are no whole number of 8-byte entries")
-        index = cls()
-        entries = index.entries
-        entries.frombytes(data)
-        if _SWAP:
-            entries.byteswap()
-        index.written = len(entries)
-        if len(entries) and not entries[-1] & MAX_INT32:
-            # The first batch never gets an entry: zeros are space that was never trimmed.
-            raise CorruptIndex("it ends in zeros")
-        if len(entries) > 1 and not entries[-2] < entries[-1]:
-            raise CorruptIndex("its last entry is not above the one before")
+            raise CorruptIndex(f"{len(data)} bytes are no multiple of {OFFSET_ENTRY}")
+        index = cls(base_offset)
+        rows = _ints(data)
+        count = len(rows) // 2
+        if count > 1 and not rows[-2]:
+            count = _without_zeros(rows[0::2])
+        index._offsets = rows[0 : 2 * count : 2]
+        index._positions = rows[1 : 2 * count : 2]
+        if count:
+            index._check(log_size)
+        index.saved = count
         return index
 
-    def ordered(self) -> bool:
-        """Whether offsets and positions both increase from entry to entry."""
-        entries = self.entries.tolist()
-        positions = [entry & 0xFFFFFFFF for entry in entries]
-        return all(a < b for a, b in zip(entries, entries[1:], strict=False)) and all(
-            a < b for a, b in zip(positions, positions[1:], strict=False)
-        )
+    def _check(self, log_size: int) -> None:
+        offsets, positions = self._offsets, self._positions
+        if offsets[0] < 0 or positions[0] < 0 or offsets[-1] < offsets[0]:
+            raise CorruptIndex("its offsets do not grow")
+        if positions[-1] >= log_size or positions[-1] < positions[0]:
+            raise CorruptIndex(f"it points to byte {positions[-1]} of {log_size}")
 
-    def append(self, relative: int, position: int) -> None:
-        """Adds an entry at the end."""
-        self.entries.append(relative << 32 | position)
+    def to_bytes(self, start: int = 0, end: int | None = None) -> bytes:
+        """Entries `start` to `end` as the file has them."""
+        return _interleaved([self._offsets[start:end], self._positions[start:end]])
 
-    def lookup(self, relative: int) -> int:
-        """Position of the last entry at or below this offset (minus base), 0 if there is none."""
-        entries = self.entries
-        number = bisect_right(entries, relative << 32 | 0xFFFFFFFF)
-        return entries[number - 1] & 0xFFFFFFFF if number else 0
+    def entries(self) -> list[tuple[int, int]]:
+        """(offset, position) of every entry."""
+        base = self.base_offset
+        return [
+            (base + offset, position)
+            for offset, position in zip(self._offsets, self._positions, strict=True)
+        ]
+
+    def add(self, offset: int, position: int) -> None:
+        """An entry for the batch at `position` whose last offset is `offset`; in order."""
+        self._offsets.append(offset - self.base_offset)
+        self._positions.append(position)
+
+    def find(self, offset: int) -> tuple[int, int]:
+        """(offset, position) of the last entry at or below `offset`; (base offset, 0) if none."""
+        index = bisect_right(self._offsets, min(offset - self.base_offset, MAX_RELATIVE)) - 1
+        if index < 0:
+            return self.base_offset, 0
+        return self.base_offset + self._offsets[index], self._positions[index]
 
     def last(self) -> tuple[int, int]:
-        """(offset minus base, position) of the last entry, (0, 0) if there is none."""
-        if not self.entries:
-            return 0, 0
-        entry = self.entries[-1]
-        return entry >> 32, entry & 0xFFFFFFFF
+        """(offset, position) of the last entry; (base offset, 0) if there is none."""
+        if not self._offsets:
+            return self.base_offset, 0
+        return self.base_offset + self._offsets[-1], self._positions[-1]
 
-    def truncate(self, relative: int, size: int) -> None:
-        """Drops entries at or above this offset (minus base), or not below position `size`."""
-        entries = self.entries
-        keep = bisect_left(entries, relative << 32) if relative > 0 else 0
-        while keep and entries[keep - 1] & 0xFFFFFFFF >= size:
-            keep -= 1
-        del entries[keep:]
-        self.written = min(self.written, keep)
-
-    def encode(self, start: int, stop: int) -> bytes:
-        """Entries as the file has them."""
-        part = self.entries[start:stop]
-        if _SWAP:
-            part.byteswap()
-        return part.tobytes()
+    def truncate(self, offset: int) -> None:
+        """Drops the entries at and above `offset`."""
+        count = bisect_left(self._offsets, max(min(offset - self.base_offset, MAX_RELATIVE), -1))
+        del self._offsets[count:], self._positions[count:]
+        self.saved = min(self.saved, count)
 
 
 class TimeIndex:
-    """Largest timestamp -> offset, kept as the file has it."""
+    """Timestamps to offsets in one segment."""
 
-    __slots__ = ("data", "last_timestamp", "written")
+    __slots__ = ("_offsets", "_timestamps", "base_offset", "saved")
 
-    def __init__(self) -> None:
-        self.data = bytearray()
-        self.last_timestamp = -1
-        self.written = 0
+    entry_size: Final = TIME_ENTRY
+
+    def __init__(self, base_offset: int) -> None:
+        self.base_offset = base_offset
+        self._timestamps = array("q")
+        self._offsets = array("i")
+        self.saved = 0
 
     def __len__(self) -> int:
-        return len(self.data) // TIME_ENTRY
+        return len(self._offsets)
 
     @classmethod
-    def parse(cls, data: bytes) -> TimeIndex:
-        """Reads a `.timeindex` file. Raises CorruptIndex for a wrong size or zeros at the end."""
+    def from_bytes(cls, base_offset: int, data: bytes) -> TimeIndex:
+        """The entries of a file, up to the zeros that Kafka leaves behind while it is running.
+
+        Raises CorruptIndex when its size is no multiple of an entry's or its entries do not grow.
+        """
         if len(data) % TIME_ENTRY:
-            raise CorruptIndex(f"{len(data)} bytes are no whole number of 12-byte entries")
-        index = cls()
-        index.data += data
-        count = index.written = len(index)
-        if count:
-            timestamp, relative = index.entry(count - 1)
-            if (
-                timestamp < 0
-                or relative < 0
-                or (count > 1 and timestamp <= index.entry(count - 2)[0])
-            ):
-                raise CorruptIndex("its last entry is not above the one before")
-            if timestamp == 0 and relative == 0 and count > 1:
-                raise CorruptIndex("it ends in zeros")
-            index.last_timestamp = timestamp
+            raise CorruptIndex(f"{len(data)} bytes are no multiple of {TIME_ENTRY}")
+        index = cls(base_offset)
+        rows = _ints(data)
+        offsets = rows[2::3]
+        count = len(offsets)
+        if count > 1 and not offsets[-1] and not rows[-2] and not rows[-3]:
+            count = _without_zero_rows(data)
+        halves = array("i", bytes(8 * count))
+        # Back to big-endian halves, then both halves of each timestamp as one int64.
+        halves[0::2] = rows[0 : 3 * count : 3]
+        halves[1::2] = rows[1 : 3 * count : 3]
+        if _LITTLE:
+            halves.byteswap()
+        index._timestamps.frombytes(halves.tobytes())
+        if _LITTLE:
+            index._timestamps.byteswap()
+        index._offsets = offsets[:count]
+        if count and (
+            index._offsets[0] < 0
+            or index._offsets[-1] < index._offsets[0]
+            or index._timestamps[-1] < index._timestamps[0]
+        ):
+            raise CorruptIndex("its entries do not grow")
+        index.saved = count
         return index
 
-    def entry(self, number: int) -> tuple[int, int]:
-        """(timestamp, offset minus base) of one entry."""
-        timestamp, relative = _TIME.unpack_from(self.data, number * TIME_ENTRY)
-        return timestamp, relative
+    def to_bytes(self, start: int = 0, end: int | None = None) -> bytes:
+        """Entries `start` to `end` as the file has them."""
+        timestamps = self._timestamps[start:end]
+        if _LITTLE:
+            timestamps.byteswap()
+        halves = _ints(timestamps.tobytes())
+        return _interleaved([halves[0::2], halves[1::2], self._offsets[start:end]])
 
-    def ordered(self) -> bool:
-        """Whether timestamps increase and offsets do not decrease."""
-        entries = list(_TIME.iter_unpack(self.data))
-        return all(a[0] < b[0] and a[1] <= b[1] for a, b in zip(entries, entries[1:], strict=False))
+    def entries(self) -> list[tuple[int, int]]:
+        """(timestamp, offset) of every entry."""
+        base = self.base_offset
+        return [
+            (timestamp, base + offset)
+            for timestamp, offset in zip(self._timestamps, self._offsets, strict=True)
+        ]
 
-    def append(self, timestamp: int, relative: int) -> None:
-        """Adds an entry unless its timestamp is not above the last one's."""
-        if timestamp > self.last_timestamp:
-            self.data += _TIME.pack(timestamp, relative)
-            self.last_timestamp = timestamp
+    def add(self, timestamp: int, offset: int) -> None:
+        """Notes the largest timestamp up to and with the batch that ends with `offset`; nothing
+        when it is not above the last entry's."""
+        if timestamp > self.last()[0]:
+            self._timestamps.append(timestamp)
+            self._offsets.append(offset - self.base_offset)
 
-    def lookup(self, timestamp: int) -> tuple[int, int]:
-        """The last entry at or before this timestamp, (-1, 0) if there is none."""
-        data = self.data
-        number = bisect_right(
-            range(len(self)),
-            timestamp,
-            key=lambda n: _TIMESTAMP.unpack_from(data, n * TIME_ENTRY)[0],
-        )
-        return self.entry(number - 1) if number else (-1, 0)
+    def find(self, timestamp: int) -> tuple[int, int]:
+        """(timestamp, offset) of the last entry at or below `timestamp`; (-1, base offset) if
+        none."""
+        index = bisect_right(self._timestamps, timestamp) - 1
+        if index < 0:
+            return NO_TIMESTAMP, self.base_offset
+        return self._timestamps[index], self.base_offset + self._offsets[index]
 
     def last(self) -> tuple[int, int]:
-        """The last entry, (-1, 0) if there is none."""
-        return self.entry(len(self) - 1) if self.data else (-1, 0)
+        """(timestamp, offset) of the last entry; (-1, base offset) if there is none."""
+        if not self._offsets:
+            return NO_TIMESTAMP, self.base_offset
+        return self._timestamps[-1], self.base_offset + self._offsets[-1]
 
-    def truncate(self, relative: int) -> None:
-        """Drops entries at or above this offset (minus base)."""
-        data = self.data
-        keep = bisect_left(
-            range(len(self)), relative, key=lambda n: _TIME.unpack_from(data, n * TIME_ENTRY)[1]
-        )
-        del data[keep * TIME_ENTRY :]
-        self.written = min(self.written, keep)
-        self.last_timestamp = self.last()[0]
+    def truncate(self, offset: int) -> None:
+        """Drops the entries for `offset` and above."""
+        count = bisect_left(self._offsets, max(min(offset - self.base_offset, MAX_RELATIVE), -1))
+        del self._timestamps[count:], self._offsets[count:]
+        self.saved = min(self.saved, count)
 
-    def encode(self, start: int, stop: int) -> bytes:
-        """Entries as the file has them."""
-        return bytes(self.data[start * TIME_ENTRY : stop * TIME_ENTRY])
+
+def _without_zeros(column: array[int]) -> int:
+    """How many entries come before a tail of zeros; the first entry may be zero itself."""
+    low, high = 1, len(column)
+    while low < high:
+        middle = (low + high) // 2
+        if column[middle]:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+def _without_zero_rows(data: bytes) -> int:
+    kept = len(data.rstrip(b"\0"))
+    return max(-(-kept // TIME_ENTRY), 0)
+
+
+def last_time_entry(fs: FileSystem, path: str, base_offset: int, size: int) -> tuple[int, int]:
+    """(timestamp, offset) of the last entry of a time index that is complete; (-1, base offset)
+    for an empty one. Raises CorruptIndex, OSError."""
+    if size % TIME_ENTRY:
+        raise CorruptIndex(f"{size} bytes are no multiple of {TIME_ENTRY}")
+    if not size:
+        return NO_TIMESTAMP, base_offset
+    data = fs.open(path).pread(TIME_ENTRY, size - TIME_ENTRY)
+    if len(data) < TIME_ENTRY:
+        raise CorruptIndex("it is shorter than it was")
+    timestamp, offset = _LAST_TIME.unpack(data)
+    if offset < 0:
+        raise CorruptIndex("its last offset is below the segment")
+    return timestamp, base_offset + offset
