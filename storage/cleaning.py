@@ -21,7 +21,8 @@ from protocol.compression import NONE
 from protocol.legacy import AnyHeader, any_records, build_set
 from protocol.record import Record
 from protocol.wire import Buffer
-from storage.compaction import AbortedTxn, OffsetMap, TransactionsSeen
+from storage.aborted import AbortedTxn
+from storage.compaction import OffsetMap, TransactionsSeen
 
 RECORDS_A_SLICE: Final = 256
 
@@ -41,6 +42,7 @@ class Kept(NamedTuple):
     last_offset: int
     max_timestamp: int
     records: int
+    whole: bool  # as it was
 
 
 class BatchFilter:
@@ -194,7 +196,7 @@ class BatchFilter:
             last_offset_delta=header.last_offset_delta,
             max_timestamp=newest,
         )
-        return Kept(data, header.last_offset, newest, len(kept))
+        return Kept(data, header.last_offset, newest, len(kept), False)
 
     def _empty(self, header: BatchHeader) -> Kept:
         return self._rebuild(header, [], None)
@@ -202,13 +204,13 @@ class BatchFilter:
 
 def _whole(header: AnyHeader, data: Buffer, pos: int, records: int) -> Kept:
     view = memoryview(data)[pos : pos + header.size]
-    return Kept(view, header.last_offset, header.max_timestamp, records)
+    return Kept(view, header.last_offset, header.max_timestamp, records, True)
 
 
 def _rebuild_old(header: AnyHeader, kept: list[Record]) -> Kept:
     data = build_set(kept, header.magic, codec=header.codec, append_time=header.append_time)
     newest = max(record.timestamp for record in kept)
-    return Kept(data, kept[-1].offset, newest, len(kept))
+    return Kept(data, kept[-1].offset, newest, len(kept), False)
 
 
 def learn(

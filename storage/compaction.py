@@ -15,6 +15,7 @@ from hashlib import blake2b
 from heapq import heappop, heappush
 from typing import Final, NamedTuple, Protocol
 
+from storage.aborted import AbortedTxn
 from storage.config import LogConfig
 
 MAX_OFFSET_DELTA: Final = 0x7FFFFFFF  # an index counts offsets from the base in an int32
@@ -186,15 +187,6 @@ def _name(key: bytes | memoryview) -> bytes:
     if len(key) <= _DIGEST_SIZE:
         return bytes(key)
     return blake2b(key, digest_size=_DIGEST_SIZE).digest() + b"+"
-
-
-class AbortedTxn(NamedTuple):
-    """An entry of the transaction index."""
-
-    producer_id: int
-    first_offset: int
-    last_offset: int
-    last_stable_offset: int
 
 
 class TransactionsSeen:

@@ -14,7 +14,7 @@ from hashlib import blake2b
 from typing import Final, NamedTuple
 
 from storage import checkpoint
-from storage.cleaner import Cleaner
+from storage.cleaner import Cleaner, SyncJob
 from storage.config import LogConfig
 from storage.errors import LogDirOffline
 from storage.filesystem import FileSystem
@@ -234,6 +234,14 @@ class LogManager:
         if self._on_dir_failure is not None:
             self._on_dir_failure(path, error)
 
+    def dir_failed(self, key: Key, error: BaseException) -> None:
+        """An IO error in a log: its directory goes offline."""
+        self._dir_failed(self._home[key].path, error)
+
+    def is_offline(self, key: Key) -> bool:
+        """Whether the directory of the log has failed."""
+        return bool(self.offline_dirs) and self._home[key].path in self.offline_dirs
+
     # --- logs
 
     def get(self, topic: str, partition: int) -> Log | None:
@@ -344,7 +352,7 @@ class LogManager:
         jobs: list[Job] = [
             partial(self._guard, home, self.fs.remove_tree, path) for _, home, path in due
         ]
-        for key, log in self.logs.items():
+        for log in self.logs.values():
             if log.pending_deletes:
                 jobs += log.delete_jobs(now_ms)
         return jobs
@@ -377,9 +385,13 @@ class LogManager:
             logger.info("%s-%d: retention removes %s", *key, plan.sentence(log.config))
         return removed
 
-    def compact(self, now_ms: int) -> Iterator[None]:
+    def compact(self, now_ms: int) -> Iterator[SyncJob | None]:
         """One compaction round: compacts the logs that are due, dirtiest first, in slices of a few
-        milliseconds, each ending in a yield. One round at a time (log.cleaner.backoff.ms apart)."""
+        milliseconds, each ending in a yield. One round at a time (log.cleaner.backoff.ms apart).
+
+        What it yields now and then is an fsync: a callable to be run in a thread before going on.
+        It is run here, blocking, when it was not run.
+        """
         return self._cleaner.round(self, now_ms)
 
     def flush_jobs(self, now_ms: int) -> list[Job]:

@@ -13,8 +13,9 @@ from protocol.batch import parse_header
 from protocol.compression import GZIP, NONE, ZSTD
 from protocol.legacy import any_batches, any_crc_ok, any_records, build_set
 from protocol.record import Record, records_of
+from storage.aborted import AbortedTxn
 from storage.cleaning import BatchFilter, Kept, LastOfProducer, learn
-from storage.compaction import AbortedTxn, OffsetMap
+from storage.compaction import OffsetMap
 
 NOW = 1_000_000
 RETENTION = 1000

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
+from storage.aborted import AbortedTxn
 from storage.compaction import (
     MAX_OFFSET_DELTA,
-    AbortedTxn,
     CleaningPlan,
     OffsetMap,
     TransactionsSeen,
