@@ -47,6 +47,7 @@ class Connection:
         "_context",
         "_filled",
         "_frame_size",
+        "_in_pass",
         "_out",
         "_owner",
         "_parked",
@@ -77,6 +78,8 @@ class Connection:
         self._pending = bytearray()
         self._buffer: bytearray | None = None
         self._calls: list[ProduceCall] = []
+        # True while frames are being handled: staged batches and frames to come lie in the buffer.
+        self._in_pass = False
         self._parked = False
         self._parked_on: Parked | None = None
         self._task: asyncio.Task[None] | None = None
@@ -97,9 +100,15 @@ class Connection:
         except (BlockingIOError, InterruptedError):
             pass
         except Malformed as error:
-            self.close(str(error))
+            self._refuse(error)
         except OSError:
             self.close(None)
+
+    def _refuse(self, error: Malformed) -> None:
+        """Answer what came before the bad bytes, then close."""
+        if self._calls:
+            self._owner.write_now()
+        self.close(str(error))
 
     def _receive(self) -> None:
         """A pass: everything the socket has, frame by frame."""
@@ -144,6 +153,7 @@ class Connection:
             return
         self._body = None
         self._filled = self._frame_size = 0
+        self._in_pass = True
         try:
             self._request(memoryview(body))
         finally:
@@ -167,6 +177,7 @@ class Connection:
         """Handle every whole frame in view[:end]; keep what is left."""
         pos = 0
         limit = self._owner.max_request_size
+        self._in_pass = True
         while end - pos >= 4:
             (size,) = _SIZE(view, pos)
             if size <= 0 or size > limit:
@@ -290,9 +301,10 @@ class Connection:
             try:
                 self._handle_frames(memoryview(kept), len(kept))
             except Malformed as error:
-                self.close(str(error))
+                self._refuse(error)
                 return
-            self._end_pass()
+            finally:
+                self._end_pass()
         if not self.closed and not self._reading and not self._writing:
             self._start_reading()
 
@@ -308,14 +320,11 @@ class Connection:
                 self._park_on_replication(call)
                 return
             self._answer_produce(call, timed_out=False)
-        if self.closed:
+        if self.closed or self._in_pass:
             return
         self._release_buffer()
-        if self._flush():
-            if self._parked_on is None and self._task is None and self._parked:
-                self._parked = False
-            if not self._parked:
-                self._go_on()
+        if self._flush() and not self._parked:
+            self._go_on()
 
     def _answer_produce(self, call: "ProduceCall", *, timed_out: bool) -> None:
         self._calls.pop(0)
@@ -346,6 +355,7 @@ class Connection:
     # --- sending
 
     def _end_pass(self) -> None:
+        self._in_pass = False
         if self.closed:
             return
         if not self._calls:
