@@ -1,4 +1,5 @@
-"""What the record tests share: values to write, captured logs and frames, batches with one field wrong."""
+"""What the record tests share: values to write, captured logs and frames, batches with one field
+wrong."""
 
 import json
 import lzma
@@ -64,7 +65,8 @@ def logs() -> dict[tuple[str, str], dict[str, Any]]:
 
 @cache
 def record_sets() -> list[tuple[str, int, int, bytes]]:
-    """``(source and case, API key, version, records)`` out of the captured Produce and Fetch frames."""
+    """``(source and case, API key, version, records)`` out of the captured Produce and Fetch
+    frames."""
     found = []
     with lzma.open(HERE / "captured_frames" / "frames.jsonl.xz", "rt") as lines:
         for line in lines:
