@@ -11,7 +11,7 @@ A consumer sees offsets below the high watermark, or with read_committed below t
 offset; a follower sees all. A record found beyond that is answered like none: -1 without error.
 Only the leader answers, but for the debugging replica id -2. Other negative timestamps, and those
 of later versions, are UNSUPPORTED_VERSION per partition. From version 1 a partition named twice is
-INVALID_REQUEST.
+INVALID_REQUEST, told for each mention as Apache Kafka 3.9 does, from version 10 once as 4.4 does.
 
 Left out: tiered storage (-4 is -2, -5 and -6 find nothing, the time limit has no use);
 authorization.
@@ -26,6 +26,7 @@ from protocol.messages.list_offsets import (
     ListOffsetsPartitionResponse,
     ListOffsetsRequest,
     ListOffsetsResponse,
+    ListOffsetsTopic,
     ListOffsetsTopicResponse,
 )
 from storage.errors import StorageError
@@ -57,7 +58,9 @@ CONSUMER = -1
 DEBUGGER = -2
 READ_COMMITTED = 1
 NO_TIMESTAMP = -1
+LEADER_EPOCH_SINCE = 4
 OFFSET_NOT_AVAILABLE_SINCE = 5
+ONE_ANSWER_SINCE = 10
 
 Found = tuple[int, int, int]
 """Timestamp in ms, offset, leader epoch; -1 for what there is not."""
@@ -69,7 +72,7 @@ def handle(node: "Node", context: "Context", request: ListOffsetsRequest) -> Lis
     version = context.version
     twice = _named_twice(request) if version > 0 else frozenset()
     topics: list[ListOffsetsTopicResponse] = []
-    for topic in request.topics:
+    for topic in _once(request.topics) if twice and version >= ONE_ANSWER_SINCE else request.topics:
         answers: list[ListOffsetsPartitionResponse] = []
         for asked in topic.partitions:
             if (topic.name, asked.partition_index) in twice:
@@ -95,6 +98,16 @@ def _named_twice(request: ListOffsetsRequest) -> frozenset[tuple[str, int]]:
                 twice.add(key)
             seen.add(key)
     return frozenset(twice)
+
+
+def _once(topics: list[ListOffsetsTopic]) -> list[ListOffsetsTopic]:
+    """Every topic and partition once, in order of first mention."""
+    merged: dict[str, dict[int, ListOffsetsPartition]] = {}
+    for topic in topics:
+        partitions = merged.setdefault(topic.name, {})
+        for asked in topic.partitions:
+            partitions.setdefault(asked.partition_index, asked)
+    return [ListOffsetsTopic(name, list(found.values())) for name, found in merged.items()]
 
 
 def _refused(asked: ListOffsetsPartition, error: ErrorCode) -> ListOffsetsPartitionResponse:
@@ -127,7 +140,9 @@ def _answer(
         return _refused(
             asked, ErrorCode.OFFSET_NOT_AVAILABLE if fine else ErrorCode.LEADER_NOT_AVAILABLE
         )
-    answer.timestamp, answer.offset, answer.leader_epoch = found
+    answer.timestamp, answer.offset, epoch = found
+    if version >= LEADER_EPOCH_SINCE:
+        answer.leader_epoch = epoch
     return answer
 
 
@@ -202,9 +217,11 @@ def _segment_offsets(
 
 
 def _changed_ms(node: "Node", log: "Log", segment: "Segment") -> int:
-    """When the segment's file was last written; of memory, its largest timestamp."""
+    """When the segment's file was last written; in memory, its largest timestamp."""
+    if segment.size == 0:
+        return node.clock.now_ms()  # there may be no file yet
     try:
         changed = node.logs.fs.modified_ms(f"{log.directory}/{segment.base_offset:020d}.log")
-    except OSError:  # not made yet: nothing was appended
+    except OSError:
         changed = 0
     return changed or segment.largest_timestamp
