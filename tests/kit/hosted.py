@@ -60,6 +60,10 @@ class HostedNode:
             on_dir_failure=lambda path, error: self.replicas.log_dir_failed(),
         )
         self.logs.load({}, self.clock.now_ms())
+        if not self.fs.shared:
+            # Nobody else sees these files, and most tests just drop the node: the lock, known by
+            # the file system's address, must not outlive it.
+            self.logs._release()
         self.replicas = ReplicaManager(
             BROKER,
             self.logs,
