@@ -30,7 +30,7 @@ from compat.reference import (
     free_ports,
     missing,
 )
-from compat.script import CASES
+from compat.script import CASES, api_named
 from compat.sides import SETTINGS, NotReady, OdradekProcess, Side, described, reference_side
 
 CI_GENERATED = 600
@@ -134,6 +134,20 @@ def _subject(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> Live
     return Live(side)
 
 
+def offer_differs(subject: Live | None) -> list[str]:
+    """Where the judged broker's ApiVersions answer is not what the corpus was made for."""
+    if subject is None or subject.side.name == "subject":
+        return []
+    wanted = {api_named(name).key: (name, span) for name, span in OFFERED.items()}
+    out = []
+    for key in sorted({*wanted, *subject.side.served}):
+        name, span = wanted.get(key, (str(key), None))
+        told = subject.side.served.get(key)
+        if told != span:
+            out.append(f"{name}: offered {told}, the corpus covers {span}")
+    return out
+
+
 def print_differences(found: Sequence[Difference], limit: int = 2000) -> None:
     """One line a difference; the same one in several versions is told once."""
     grouped: dict[tuple[str, ...], list[int]] = {}
@@ -202,6 +216,7 @@ def run(arguments: argparse.Namespace) -> int:
     began = time.monotonic()
     items = plan(arguments)
     with sides(arguments, items) as (judges, subject):
+        surprises = offer_differs(subject)
         ready = time.monotonic()
         player = Player(judges, subject)
         player.chatty = player.chatty or arguments.progress
@@ -220,6 +235,9 @@ def run(arguments: argparse.Namespace) -> int:
     full = full and arguments.versions == "*" and not arguments.subject
     stale = explained.stale() if full and not arguments.record else []
     status = _conclude(report, len(known), unknown, stale, full)
+    for line in surprises:
+        print(f"offer: {line}")
+        status = 1
     print(f"start {ready - began:.1f} s, comparison {time.monotonic() - ready:.1f} s")
     return status
 

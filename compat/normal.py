@@ -67,7 +67,10 @@ class _Walk:
         if spec.name == "error_code":
             self.errors.append(value)
         rule = rule_for(self.api, path)
-        if rule is not None and rule.how not in ("sort",):
+        if rule is not None and rule.how == "offer":
+            if len(value) > 1:
+                return "<offer>"
+        elif rule is not None and rule.how != "sort":
             return self.ruled(rule, value, path)
         if value is None:
             return None
@@ -87,7 +90,7 @@ class _Walk:
         return [self.field(element, value, path) for value in values]
 
     def ordered(self, rule: Rule | None, values: Sequence[Any]) -> Sequence[Any]:
-        if rule is None or not values:
+        if rule is None or rule.how != "sort" or not values:
             return values
         names = [n for n in rule.argument if hasattr(values[0], n)]
         return sorted(values, key=lambda v: [_sortable(getattr(v, n)) for n in names])
