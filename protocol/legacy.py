@@ -200,7 +200,12 @@ def records_of(data: Buffer, pos: int, limit: int) -> Iterator[Record]:
 def _inner_messages(inner: bytes, wrapper: LegacyHeader) -> Iterator[tuple[int, LegacyHeader]]:
     pos, end = 0, len(inner)
     index = 0
-    while pos < end:
+    while end - pos >= LENGTH_END:
+        size = _SIZE.unpack_from(inner, pos + 8)[0]
+        if size < MIN_SIZE:
+            raise CorruptRecord(f"inner message {index} of size {size}")
+        if size > end - pos - LENGTH_END:
+            return  # Apache Kafka takes what is there in full, inside a wrapper too.
         message = parse_message(inner, pos)
         fault = ""
         if message.magic != wrapper.magic:
@@ -209,8 +214,6 @@ def _inner_messages(inner: bytes, wrapper: LegacyHeader) -> Iterator[tuple[int, 
             fault = "a compressed message inside a wrapper"
         if fault:
             raise InvalidRecord(fault, [(index, fault)])
-        if pos + message.size > end:
-            raise CorruptRecord(f"inner message {index} is cut off")
         if not crc_ok(inner, pos, message.size):
             raise CorruptRecord(f"wrong CRC of inner message {index}")
         yield pos, message
@@ -225,10 +228,8 @@ def _key_and_value(
     if end > len(data):
         raise CorruptRecord(f"message of {header.size} bytes where {len(data) - pos} are left")
     key, pos = _blob(data, pos + (26 if header.magic else 18), end)
-    value, pos = _blob(data, pos, end)
-    if pos != end:
-        raise CorruptRecord(f"{end - pos} bytes follow the value of a message")
-    return key, value
+    # Bytes behind the value, under the CRC, are let pass as in Apache Kafka.
+    return key, _blob(data, pos, end)[0]
 
 
 def _blob(data: Buffer, pos: int, end: int) -> tuple[bytes | None, int]:

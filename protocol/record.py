@@ -131,6 +131,8 @@ def validate(
         raise InvalidRecord(
             f"batch of {count} records whose last offset delta is {header.last_offset_delta}"
         )
+    if header.producer_id >= 0 and header.base_sequence < 0:
+        raise InvalidRecord(f"producer {header.producer_id} without a sequence")
     body = plain_body(data, pos, header, limit)
     largest = header.max_timestamp if header.append_time else None
     base_timestamp = header.base_timestamp

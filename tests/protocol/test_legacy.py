@@ -171,7 +171,9 @@ def test_a_log_of_all_three_formats() -> None:
     assert [r.offset for r in read(data)] == list(range(16))
     edges = {pos for pos, _ in walked} | {len(data)}
     for end in range(len(data)):
-        assert len(list(any_batches(data[:end]))) == sum(0 < edge <= end for edge in edges)
+        whole = sum(0 < edge <= end for edge in edges)
+        assert len(list(any_batches(data[:end]))) == whole
+        assert len(list(any_batches(memoryview(data), 0, end))) == whole
 
 
 @pytest.mark.parametrize("left", [0, 11, 25])
@@ -249,12 +251,13 @@ WRONG_WRAPPERS = {
         CorruptRecord,
         message(attributes=GZIP, value=compress(GZIP, INNER[:-1] + b"w")),
     ),
-    "cut inside": (CorruptRecord, message(attributes=GZIP, value=compress(GZIP, INNER[:-1]))),
-    "a piece inside": (
+    "cut inside": (InvalidRecord, message(attributes=GZIP, value=compress(GZIP, INNER[:-1]))),
+    "an impossible size inside": (
         CorruptRecord,
-        message(attributes=GZIP, value=compress(GZIP, INNER + INNER[:20])),
+        message(
+            attributes=GZIP, value=compress(GZIP, INNER + struct.pack(">qi", 1, 13) + bytes(40))
+        ),
     ),
-    "bytes after the value": (CorruptRecord, message(tail=b"x")),
     "CRC": (CorruptRecord, message()[:-1] + b"w"),
     "small": (CorruptRecord, struct.pack(">qiIb", 0, 5, 0, 1) + b"\x00" * 12),
     "magic 3": (CorruptRecord, message(magic=3)),
@@ -313,6 +316,14 @@ def test_sets_that_are_taken_as_they_are() -> None:
     assert to_v2(new, limit=LIMIT) == new
     assert to_v2(memoryview(new + new[:-1]), limit=LIMIT) == new
     assert len(read(to_v2(message() * 3 + message()[:-1], limit=LIMIT))) == 3
+
+
+def test_pieces_that_apache_kafka_lets_pass() -> None:
+    piece = message(attributes=GZIP, value=compress(GZIP, INNER + INNER[:20]))
+    assert read(to_v2(piece, limit=LIMIT)) == [Record(0, START, b"k", b"v")]
+    shorter = message(attributes=GZIP, value=compress(GZIP, INNER + INNER[:11]))
+    assert read(to_v2(shorter, limit=LIMIT)) == [Record(0, START, b"k", b"v")]
+    assert read(to_v2(message(tail=b"x"), limit=LIMIT)) == [Record(0, START, None, b"v")]
 
 
 def test_conversion_up_into_another_codec() -> None:

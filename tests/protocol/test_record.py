@@ -206,6 +206,12 @@ def test_validation_refuses_counts_that_do_not_fit(count: int, delta: int) -> No
         validate_all(data)
 
 
+def test_validation_refuses_a_producer_without_a_sequence() -> None:
+    with pytest.raises(InvalidRecord, match="producer 7 without a sequence"):
+        validate_all(build(some_records(2), producer_id=7, producer_epoch=0))
+    validate_all(build(some_records(2), producer_id=7, producer_epoch=0, base_sequence=0))
+
+
 @pytest.mark.parametrize("deltas", [(1, 2), (0, 2), (0, 0), (1, 0), (0, -1)])
 @pytest.mark.parametrize("codec", CODECS)
 def test_validation_refuses_offsets_out_of_order(deltas: tuple[int, int], codec: int) -> None:
