@@ -179,10 +179,8 @@ def crc_ok(data: Buffer, pos: int, size: int) -> bool:
     ``size`` (LENGTH_END + length) must not reach past the end of ``data``; the caller has checked
     that.
     """
-    return bool(
-        crc32c(memoryview(data)[pos + CRC_START : pos + size])
-        == _CRC.unpack_from(data, pos + 17)[0]
-    )
+    stored: int = _CRC.unpack_from(data, pos + 17)[0]
+    return crc32c(memoryview(data)[pos + CRC_START : pos + size]) == stored
 
 
 def patch(buffer: bytearray | memoryview, pos: int, base_offset: int, leader_epoch: int) -> None:

@@ -19,6 +19,16 @@ def read_varint(data: Buffer, pos: int) -> tuple[int, int]:
 
     Raises Malformed if it is cut off or too long.
     """
+    try:
+        raw = data[pos]
+        if raw < 0x80:
+            return (raw >> 1) ^ -(raw & 1), pos + 1
+        second = data[pos + 1]
+    except IndexError:
+        raise Malformed("varint cut off at the end of the data") from None
+    if second < 0x80:
+        raw = raw & 0x7F | second << 7
+        return (raw >> 1) ^ -(raw & 1), pos + 2
     raw, pos = _read(data, pos, MAX_VARINT)
     raw &= 0xFFFFFFFF
     return (raw >> 1) ^ -(raw & 1), pos
@@ -29,28 +39,32 @@ def read_varlong(data: Buffer, pos: int) -> tuple[int, int]:
 
     Raises Malformed if it is cut off or too long.
     """
+    try:
+        raw = data[pos]
+        if raw < 0x80:
+            return (raw >> 1) ^ -(raw & 1), pos + 1
+        second = data[pos + 1]
+    except IndexError:
+        raise Malformed("varint cut off at the end of the data") from None
+    if second < 0x80:
+        raw = raw & 0x7F | second << 7
+        return (raw >> 1) ^ -(raw & 1), pos + 2
     raw, pos = _read(data, pos, MAX_VARLONG)
     raw &= 0xFFFFFFFFFFFFFFFF
     return (raw >> 1) ^ -(raw & 1), pos
 
 
 def _read(data: Buffer, pos: int, most: int) -> tuple[int, int]:
+    """The raw bits of a varint of any length; short ones, which are most, do not come here."""
+    raw = shift = 0
     try:
-        # Most have two bytes: callers on warm paths read those of one byte themselves.
-        raw = data[pos]
-        if raw < 0x80:
-            return raw, pos + 1
-        byte = data[pos + 1]
-        if byte < 0x80:
-            return raw & 0x7F | byte << 7, pos + 2
-        raw = raw & 0x7F | (byte & 0x7F) << 7
-        pos += 2
-        for shift in range(14, most * 7, 7):
+        for _ in range(most):
             byte = data[pos]
             pos += 1
             if byte < 0x80:
                 return raw | byte << shift, pos
             raw |= (byte & 0x7F) << shift
+            shift += 7
     except IndexError:
         raise Malformed("varint cut off at the end of the data") from None
     raise Malformed(f"varint of more than {most} bytes")
