@@ -113,11 +113,6 @@ class ProduceCall:
             self.failed = True
             return result
         assert partition is not None and records is not None
-        if not records:
-            # An empty message set of an old client: nothing to do, nothing to refuse.
-            assert partition.log is not None
-            result.log_start_offset = partition.log.log_start_offset
-            return result
         self._stage(partition, records, result)
         return result
 
@@ -177,7 +172,10 @@ class ProduceCall:
         now_ms = node.clock.now_ms()
         try:
             if self.version < 3:
-                records = self._to_v2(records, log.config.compression_type)
+                records = self._to_v2(records)
+                if not records:
+                    result.log_start_offset = log.log_start_offset
+                    return
             else:
                 records = records[: 12 + int.from_bytes(records[8:12], "big")]
             if records[22] & TRANSACTIONAL:
@@ -194,9 +192,8 @@ class ProduceCall:
             node.replicas.dirty.append(partition)
 
     @staticmethod
-    def _to_v2(records: memoryview, compression_type: str) -> memoryview:
-        if len(records) > 16 and records[16] == 2:
-            return records
+    def _to_v2(records: memoryview) -> memoryview:
+        """An old client's message set as one batch; empty if it holds no whole message."""
         from protocol.legacy import to_v2
 
         return memoryview(bytearray(to_v2(records, limit=MAX_DECOMPRESSED)))
