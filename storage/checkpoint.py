@@ -58,7 +58,12 @@ def write_epochs(
     fs: FileSystem, path: str, entries: Iterable[tuple[int, int]], *, sync: bool = True
 ) -> None:
     """Replaces the file, without waiting for the disk where `sync` is false. Raises OSError."""
-    fs.write_atomic(path, _text([f"{epoch} {start}" for epoch, start in entries]), sync=sync)
+    fs.write_atomic(path, epochs_text(entries), sync=sync)
+
+
+def epochs_text(entries: Iterable[tuple[int, int]]) -> bytes:
+    """The content of a leader-epoch-checkpoint."""
+    return _text([f"{epoch} {start}" for epoch, start in entries])
 
 
 def _text(lines: list[str]) -> bytes:

@@ -24,6 +24,7 @@ __all__ = [
     "RecordBatchTooLarge",
     "RecordTooLarge",
     "StorageError",
+    "UnexpectedAppendOffset",
     "UnknownProducerId",
     "UnsupportedCompression",
     "UnsupportedMessageFormat",
@@ -92,3 +93,7 @@ class UnsupportedMessageFormat(StorageError):
 
 class InconsistentTopicId(StorageError):
     """The log on disk belongs to another topic of the same name."""
+
+
+class UnexpectedAppendOffset(StorageError):
+    """Replicated batches that begin below the log end: the follower has to truncate first."""

@@ -38,6 +38,7 @@ SWAP: Final = ".swap"
 DELETED: Final = ".deleted"
 
 NO_TIMESTAMP: Final = -1
+MAX_ENTRIES: Final = 10 << 20 >> 3
 UNKNOWN: Final = -2
 """In place of a timestamp that has not been looked up yet."""
 
@@ -89,7 +90,9 @@ class Segment:
         "index_files",
         "interval",
         "made",
+        "max_entries",
         "recently_used",
+        "room",
         "since_index",
         "size",
         "suffix",
@@ -118,6 +121,8 @@ class Segment:
         self.flushed = 0  # bytes of it that are known to be on disk, with their index entries
         self.index_files = False  # both index files are there
         self.interval = interval
+        self.max_entries = MAX_ENTRIES
+        self.room = 0  # where it must end; below 0 once an index is full
         self.since_index = 0
         self.recently_used = False
         self._file: File | None = None
@@ -210,8 +215,12 @@ class Segment:
 
     def add_entry(self, last_offset: int, position: int) -> None:
         """Index entries for the batch at `position`."""
-        self.offset_index.add(last_offset, position)
+        offsets = self.offset_index
+        offsets.add(last_offset, position)
+        # The time index has at most as many, and keeps a slot free for `seal`.
         self.time_index.add(self._newest, self._newest_offset)
+        if len(offsets) >= self.max_entries:
+            self.room = -1
 
     def add_aborted(self, transaction: AbortedTxn) -> None:
         """An aborted transaction whose marker is in this segment."""
@@ -254,7 +263,7 @@ class Segment:
 
     def truncate(self, position: int, offset: int) -> None:
         """Cuts the `.log` at `position` and drops index entries for `offset` and above."""
-        offsets, times, transactions = self.offset_index, self.time_index, self.aborted
+        offsets, times = self.offset_index, self.time_index
         if self.made:
             file = self.file()
             file.truncate(position)
@@ -262,27 +271,37 @@ class Segment:
         self.flushed = min(self.flushed, position)
         offsets.truncate(offset)
         times.truncate(offset)
-        while transactions and transactions[-1].last_offset >= offset:
-            transactions.pop()
-        self._aborted_saved = min(self._aborted_saved, len(transactions))
+        self.cut_aborted(offset)
         if self.index_files:
-            self._cut_index_files(offsets, times)
+            for ending, index in ((INDEX, offsets), (TIMEINDEX, times)):
+                self._cut_file(ending, index.saved * index.entry_size)
         self.find_newest()
         if not position:
             self._first_timestamp = UNKNOWN
 
-    def _cut_index_files(self, offsets: OffsetIndex, times: TimeIndex) -> None:
-        sizes = {
-            INDEX: offsets.saved * offsets.entry_size,
-            TIMEINDEX: times.saved * times.entry_size,
-        }
-        if self._aborted_saved or self.fs.exists(self.path(TXNINDEX)):
-            sizes[TXNINDEX] = self._aborted_saved * aborted.TXN_ENTRY
-        for ending, size in sizes.items():
-            file = self.fs.open(self.path(ending), create=True)
-            if file.size != size:
-                file.truncate(size)
-            file.close()
+    def cut_aborted(self, offset: int) -> None:
+        """Drops aborted transactions whose marker is at or above `offset`."""
+        transactions = self.aborted
+        while transactions and transactions[-1].last_offset >= offset:
+            transactions.pop()
+        if self._aborted_saved > len(transactions):
+            self._aborted_saved = len(transactions)
+            self._cut_file(TXNINDEX, self._aborted_saved * aborted.TXN_ENTRY)
+
+    def _cut_file(self, ending: str, size: int) -> None:
+        file = self.fs.open(self.path(ending), create=True)
+        if file.size != size:
+            file.truncate(size)
+        file.close()
+
+    def restart_at(self, position: int, offsets: OffsetIndex, times: TimeIndex) -> None:
+        """Goes back to `position`, the last entry's of these indexes: every batch from there on
+        comes through `add` once more."""
+        self._offset_index, self._time_index = offsets, times
+        self.index_files = False
+        self.end = position
+        self.since_index = 0
+        self._newest, self._newest_offset = times.last()
 
     # --- indexes
 
@@ -310,8 +329,8 @@ class Segment:
             except FileNotFoundError:
                 found = []
             except CorruptTxnIndex as error:
-                # The producers it would take to rebuild it are recovery's matter.
-                logger.warning("%s is dropped: %s", self.path(TXNINDEX), error)
+                # Its size is right, so recovery believed it; nobody remembers more.
+                logger.error("%s cannot be used: %s", self.path(TXNINDEX), error)
                 found = []
             self._aborted = found
             self._aborted_saved = len(found)
@@ -340,8 +359,7 @@ class Segment:
 
     def use_indexes(self, offsets: OffsetIndex, times: TimeIndex) -> None:
         """Takes these from now on; entries beyond `saved` go to the files with the next flush."""
-        self._offset_index = offsets
-        self._time_index = times
+        self._offset_index, self._time_index = offsets, times
 
     def rebuild_indexes(self) -> tuple[OffsetIndex, TimeIndex]:
         """Makes both anew from the batches; they are written with the next flush.
