@@ -39,6 +39,8 @@ log = logging.getLogger("odradek.server")
 STORE_FILE = "odradek-metadata.sqlite"
 """In the first log directory; Apache Kafka ignores files there that it does not know."""
 MEMORY_DIR = "/memory"
+SESSION_EVICTION_MS = 120_000
+"""Age from which a fetch session may make room for a new one; a constant in Apache Kafka too."""
 
 
 class Server:
@@ -82,7 +84,7 @@ class Server:
         )
         node.sessions = FetchSessions(
             config.max_incremental_fetch_session_cache_slots,
-            config.min_incremental_fetch_session_eviction_ms,
+            SESSION_EVICTION_MS,
             lambda: int.from_bytes(os.urandom(4), "big") & 0x7FFFFFFF,
         )
         self._bind()
