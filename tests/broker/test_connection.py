@@ -1,4 +1,4 @@
-"""What a socket shows of the connection layer: order, parking, half frames, slow readers, the end."""
+"""What a socket shows of connections: order, parking, half frames, slow readers, the end."""
 
 import logging
 import socket
@@ -72,9 +72,7 @@ def test_requests_sent_at_once_are_answered_in_order(wire: Wire) -> None:
     wire.send(ASK, 3)
     wire.send(fetch("t", start), 12)
     wire.send(produce("t", b"last"), 7)
-    offsets = [
-        wire.receive().responses[0].partition_responses[0].base_offset for _ in range(5)
-    ]
+    offsets = [wire.receive().responses[0].partition_responses[0].base_offset for _ in range(5)]
     assert offsets == list(range(start, start + 5))
     assert wire.receive().error_code == 0
     assert wire.receive().responses[0].partitions[0].high_watermark == start + 5
