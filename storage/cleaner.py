@@ -14,14 +14,13 @@ you like; what was not run is run here.
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from protocol.errors import CorruptRecord, Malformed
-from protocol.legacy import AnyHeader, any_batches, any_crc_ok
+from protocol.legacy import AnyHeader, any_crc_ok, parse_message
 from protocol.record_errors import InvalidRecord
-from protocol.wire import Buffer
-from storage import aborted
 from storage.aborted import AbortedTxn
 from storage.cleaning import BatchFilter, Kept, LastOfProducer, learn
 from storage.compaction import (
@@ -31,12 +30,11 @@ from storage.compaction import (
     group_segments,
     plan_cleaning,
 )
-from storage.config import LogConfig
 from storage.errors import LogDirOffline
-from storage.filesystem import File, FileSystem
-from storage.index import OffsetIndex, TimeIndex
+from storage.index import OFFSET_ENTRY, TIME_ENTRY
 from storage.log import Log
-from storage.segment import Segment
+from storage.scan import NoBatch
+from storage.segment import CLEANED, ENDINGS, LOG, IndexWrite, Segment
 
 if TYPE_CHECKING:
     from storage.manager import Key, LogManager
@@ -44,13 +42,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 DECOMPRESSED_LIMIT: Final = 1 << 30
-READ_BYTES: Final = 256 << 10
 WRITE_BYTES: Final = 256 << 10
 SLICE_COST: Final = 64 << 10
 BATCH_COST: Final = 1 << 10  # reading one batch takes about as long as copying so many bytes
-
-
-CLEANED: Final = ".cleaned"
 
 
 class Abandoned(Exception):
@@ -58,12 +52,12 @@ class Abandoned(Exception):
 
 
 class SyncJob:
-    """An fsync to be run, anywhere, before the generator goes on."""
+    """Work on the disk to be run, anywhere, before the generator goes on."""
 
-    __slots__ = ("_done", "_error", "_file")
+    __slots__ = ("_done", "_error", "_work")
 
-    def __init__(self, file: File) -> None:
-        self._file = file
+    def __init__(self, work: Callable[[], None]) -> None:
+        self._work = work
         self._done = False
         self._error: OSError | None = None
 
@@ -71,7 +65,7 @@ class SyncJob:
         if self._done:
             return
         try:
-            self._file.sync()
+            self._work()
         except OSError as error:
             self._error = error
         self._done = True
@@ -170,7 +164,7 @@ class _Run:
 
     def slices(self) -> Slices:
         log = self.log
-        aborted_txns = [txn for segment in log.segments for txn in segment.aborted_transactions()]
+        aborted_txns = [txn for segment in log.segments for txn in segment.aborted]
         yield from self.learn(aborted_txns)
         end = self.offsets.latest_offset + 1
         if end <= self.plan.first_dirty_offset:
@@ -179,7 +173,15 @@ class _Run:
         chosen = self.batch_filter()
         chosen.transactions.add_aborted(aborted_txns)
         horizon = self.legacy_horizon()
-        sizes = [(s.base_offset, s.size, s.index_bytes, s.time_index_bytes) for s in segments]
+        sizes = [
+            (
+                segment.base_offset,
+                segment.size,
+                len(segment.offset_index) * OFFSET_ENTRY,
+                len(segment.time_index) * TIME_ENTRY,
+            )
+            for segment in segments
+        ]
         groups = group_segments(sizes, log.config, self.plan.first_uncleanable_offset)
         for first, stop in groups:
             yield from self.rewrite(segments[first:stop], chosen, horizon)
@@ -202,8 +204,9 @@ class _Run:
             del dirty[0]
         ends = [segment.base_offset for segment in dirty[1:]] + [end]
         for segment, following in zip(dirty, ends, strict=True):
-            position = segment.position_of(start)
-            for header, data, pos in walk(segment.file(), position, segment.size):
+            found = segment.locate(start)
+            position = segment.size if found is None else found[0]
+            for header, data, pos in batches_of(segment, position):
                 fits = yield from learn(
                     self.offsets,
                     transactions,
@@ -256,34 +259,36 @@ class _Run:
         clean = [s for s in self.log.segments if s.base_offset < self.plan.first_dirty_offset]
         if not clean:
             return 0
-        return clean[-1].modified_ms - self.log.config.delete_retention_ms
+        return self.modified_ms(clean[-1]) - self.log.config.delete_retention_ms
+
+    def modified_ms(self, segment: Segment) -> int:
+        return self.manager.fs.modified_ms(segment.path(LOG)) if segment.made else 0
 
     def rewrite(self, old: list[Segment], chosen: BatchFilter, legacy_horizon: int) -> Slices:
         """Writes one new segment in place of some neighbours."""
-        log = self.log
-        out = _Output(self.manager.fs, log.directory, old[0].base_offset, log.config)
+        out = _Output(self.log, old[0].base_offset, self.now_ms)
         try:
             for segment in old:
-                chosen.legacy_deletes_stay = segment.modified_ms > legacy_horizon
-                for header, data, pos in walk(segment.file(), 0, segment.size):
+                chosen.legacy_deletes_stay = self.modified_ms(segment) > legacy_horizon
+                for header, data, pos in batches_of(segment):
                     if not any_crc_ok(data, pos, header):
                         raise CorruptRecord(f"wrong CRC of the batch at {header.base_offset}")
-                    kept = yield from chosen.apply(header, data, pos)
-                    out.add(kept)
+                    out.add((yield from chosen.apply(header, data, pos)))
                     if self.spend(header.size):
                         yield None
                         self.check(old)
             self.bytes_before += sum(segment.size for segment in old)
-            self.bytes_after += out.size
+            self.bytes_after += out.segment.end
             if len(old) == 1 and not out.changed:
                 out.discard()
                 return
-            for file in out.finish(chosen.aborted_kept):
-                job = SyncJob(file)
+            for work in out.finish(chosen.aborted_kept):
+                job = SyncJob(work)
                 yield job
                 job.finish()
+            out.indexed()
             self.check(old)
-            log.replace_segments(old, old[0].base_offset)
+            self.log.replace_segments([out.segment], old, self.now_ms)
         except BaseException:
             out.discard()
             raise
@@ -292,28 +297,22 @@ class _Run:
 
 
 class _Output:
-    """The `.cleaned` files of one new segment."""
+    """One new segment, its files named `.cleaned`."""
 
-    def __init__(self, fs: FileSystem, directory: str, base_offset: int, config: LogConfig) -> None:
-        self.fs = fs
-        self.stem = f"{directory}/{base_offset:020d}"
-        self.base_offset = base_offset
-        self.interval = config.index_interval_bytes
-        self.index = OffsetIndex()
-        self.times = TimeIndex()
-        self.size = 0
+    def __init__(self, log: Log, base_offset: int, now_ms: int) -> None:
+        self.segment = Segment(
+            log.fs,
+            log.directory,
+            base_offset,
+            created_ms=now_ms,
+            suffix=CLEANED,
+            interval=log.config.index_interval_bytes,
+        )
         self.changed = False
-        self.buffers: list[Buffer] = []
-        self.buffered = 0
-        self.unindexed = 0
-        self.newest = (-1, 0)  # largest timestamp, offset minus base of the batch that holds it
-        self.paths: list[str] = []
-        self.file = self.open(".log")
-
-    def open(self, ending: str) -> File:
-        path = f"{self.stem}{ending}{CLEANED}"
-        self.paths.append(path)
-        return self.fs.open(path, create=True, truncate=True)
+        self.buffers: list[bytes] = []
+        self.writes: list[IndexWrite] = []
+        self.discard()  # what a round that was given up may have left
+        self.segment.make()
 
     def add(self, kept: Kept | None) -> None:
         """The next batch that stays; None for one that does not."""
@@ -321,70 +320,59 @@ class _Output:
             self.changed = True
             return
         self.changed = self.changed or not kept.whole
-        relative = kept.last_offset - self.base_offset
-        if self.unindexed > self.interval:
-            self.index.append(relative, self.size)
-            self.times.append(*self.newest)
-            self.unindexed = 0
-        if kept.max_timestamp > self.newest[0]:
-            self.newest = (kept.max_timestamp, relative)
-        length = len(kept.data)
-        self.unindexed += length
-        self.size += length
+        segment = self.segment
+        segment.add(len(kept.data), kept.last_offset, kept.max_timestamp)
         # What stays as it was is a view of a large read: a copy lets that go.
         self.buffers.append(bytes(kept.data))
-        self.buffered += length
-        if self.buffered >= WRITE_BYTES:
+        if segment.end - segment.size >= WRITE_BYTES:
             self.write()
 
     def write(self) -> None:
         if self.buffers:
-            self.file.append(self.buffers)
-            self.buffers, self.buffered = [], 0
+            self.segment.write(self.buffers)
+            self.buffers = []
 
-    def finish(self, aborted_txns: list[AbortedTxn]) -> list[File]:
-        """Writes what is left and the indexes; the files, which have to be synced now."""
+    def finish(self, aborted_kept: list[AbortedTxn]) -> list[Callable[[], None]]:
+        """Writes what is left; what remains to be done on the disk before the files may be used."""
+        segment = self.segment
         self.write()
-        self.times.append(*self.newest)
-        files = [self.file]
-        contents = {
-            ".index": self.index.encode(0, len(self.index.entries)),
-            ".timeindex": self.times.encode(0, len(self.times)),
-        }
-        if aborted_txns:
-            contents[".txnindex"] = aborted.encode(aborted_txns)
-        for ending, content in contents.items():
-            file = self.open(ending)
-            if content:
-                file.append([content])
-            files.append(file)
-        return files
+        for transaction in aborted_kept:
+            segment.add_aborted(transaction)
+        segment.seal()
+        self.writes = segment.index_writes()
+        return [
+            segment.file().sync,
+            *(partial(write.perform, segment.fs) for write in self.writes),
+        ]
+
+    def indexed(self) -> None:
+        """All that `finish` told to do is done."""
+        self.segment.index_written(self.writes)
+        self.segment.flushed = self.segment.size
 
     def discard(self) -> None:
-        """Removes the files again; what cannot be removed is removed at the next start."""
-        for path in self.paths:
+        """Removes the files; what cannot be removed is removed at the next start."""
+        segment = self.segment
+        for ending in ENDINGS:
+            path = segment.path(ending)
             try:
-                self.fs.remove(path)
+                if segment.suffix == CLEANED and segment.fs.exists(path):
+                    segment.fs.remove(path)
             except OSError:
                 continue
+        segment.close()
 
 
-def walk(file: File, position: int, end: int) -> Iterator[tuple[AnyHeader, bytes, int]]:
-    """(header, bytes, where in them) of every batch in the file's `[position, end)`.
+def batches_of(segment: Segment, position: int = 0) -> Iterator[tuple[AnyHeader, bytes, int]]:
+    """(header, bytes, where in them) of every batch from `position` on, in its own format.
 
-    Raises CorruptRecord when the batches do not end at `end`, Malformed for what is no batch.
+    Raises CorruptRecord for what is no whole batch.
     """
-    length = READ_BYTES
-    while position < end:
-        data = file.pread(min(length, end - position), position)
-        done = 0
-        for pos, header in any_batches(data):
-            yield header, data, pos
-            done = pos + header.size
-        if done:
-            position += done
-            length = READ_BYTES
-        elif len(data) == end - position:
-            raise CorruptRecord(f"the batch at position {position} is cut off")
-        else:
-            length *= 4
+    try:
+        for found in segment.walk(position):
+            header: AnyHeader = found.header
+            if header.magic < 2:
+                header = parse_message(found.data, found.at)
+            yield header, found.data, found.at
+    except NoBatch as error:
+        raise CorruptRecord(f"at position {error.position}: {error.reason}") from None

@@ -40,6 +40,7 @@ RECOVERY_POINTS: Final = "recovery-point-offset-checkpoint"
 LOG_STARTS: Final = "log-start-offset-checkpoint"
 HIGH_WATERMARKS: Final = "replication-offset-checkpoint"
 CLEANER_OFFSETS: Final = "cleaner-offset-checkpoint"
+CHECKPOINTS: Final = (RECOVERY_POINTS, LOG_STARTS, HIGH_WATERMARKS, CLEANER_OFFSETS)
 
 DELETE_SUFFIX: Final = "-delete"
 STRAY_SUFFIX: Final = "-stray"
@@ -47,6 +48,7 @@ FUTURE_SUFFIX: Final = "-future"
 NOT_LOGS: Final = frozenset({"remote-log-index-cache", "__cluster_metadata-0"})
 MAX_NAME: Final = 255
 DEDUPE_MEMORY: Final = 128 << 20
+LOGS_A_SLICE: Final = 20
 
 
 class DirSize(NamedTuple):
@@ -111,6 +113,7 @@ class LogManager:
         self._producer_expiration_ms = producer_expiration_ms
         self._deletes: list[tuple[int, str, str]] = []  # due at, log directory, path
         self._delete_count = 0
+        self._untold: list[tuple[str, BaseException]] = []  # failures that logs do not know of
         self._cleaner = Cleaner(dedupe_memory)
 
     # --- start
@@ -149,7 +152,7 @@ class LogManager:
             # Gone before anything changes: a crash from here on is an unclean end.
             fs.remove(marker)
             fs.sync_dir(path)
-        for name in (RECOVERY_POINTS, LOG_STARTS, HIGH_WATERMARKS, CLEANER_OFFSETS):
+        for name in CHECKPOINTS:
             directory.tables[name] = self._read_table(f"{path}/{name}")
             directory.written[name] = dict(directory.tables[name])
 
@@ -223,16 +226,36 @@ class LogManager:
         except (OSError, LogDirOffline) as error:
             self._dir_failed(path, error)
 
-    def _dir_failed(self, path: str, error: BaseException) -> None:
+    def _in_thread(self, path: str, work: Callable[[], None]) -> None:
+        """The same in whatever thread a job runs: logs are told later, on their own thread."""
+        try:
+            work()
+        except OSError as error:
+            if self._goes_offline(path, error) and self._on_dir_failure is not None:
+                self._on_dir_failure(path, error)
+
+    def _goes_offline(self, path: str, error: BaseException) -> bool:
         if path in self.offline_dirs:
-            return
+            return False
+        self._untold.append((path, error))
         self.offline_dirs.add(path)
         logger.error("Log directory %s is taken offline: %s", path, error)
-        for key, log in list(self.logs.items()):
-            if self._home[key].path == path:
-                log.fail(error)
-        if self._on_dir_failure is not None:
-            self._on_dir_failure(path, error)
+        return True
+
+    def _dir_failed(self, path: str, error: BaseException) -> None:
+        if self._goes_offline(path, error):
+            self.settle()
+            if self._on_dir_failure is not None:
+                self._on_dir_failure(path, error)
+
+    def settle(self) -> None:
+        """Tells the logs of directories that failed in a job that they are offline. `get`, the
+        rounds and the functions that make jobs do it, too; to be called on the logs' thread."""
+        while self._untold:
+            path, error = self._untold.pop()
+            for key, log in self.logs.items():
+                if self._home[key].path == path:
+                    log.fail(error)
 
     def dir_failed(self, key: Key, error: BaseException) -> None:
         """An IO error in a log: its directory goes offline."""
@@ -248,8 +271,10 @@ class LogManager:
         """The open log, None if there is none. Raises LogDirOffline when its directory failed."""
         key = (topic, partition)
         log = self.logs.get(key)
-        if log is not None and self.offline_dirs and self._home[key].path in self.offline_dirs:
-            raise LogDirOffline(f"The log directory of {topic}-{partition} is offline.")
+        if self.offline_dirs:
+            self.settle()
+            if log is not None and self.is_offline(key):
+                raise LogDirOffline(f"The log directory of {topic}-{partition} is offline.")
         return log
 
     def get_or_create(
@@ -287,8 +312,6 @@ class LogManager:
     ) -> Log:
         path = f"{directory.path}/{key[0]}-{key[1]}"
         self.fs.mkdir(path)
-        for table in directory.tables.values():
-            table.pop(key, None)  # of a deleted partition of the same name
         log = self._open(directory, key, config, now_ms)
         if topic_id is not None:
             log.assign_topic_id(topic_id)
@@ -327,6 +350,8 @@ class LogManager:
             self._dir_failed(directory.path, error)
             raise LogDirOffline(f"The log directory {directory.path} failed: {error}") from error
         del self.logs[key], self._home[key]
+        for table in directory.tables.values():
+            table.pop(key, None)
         if suffix == DELETE_SUFFIX:
             self._delete_later(directory, aside, now_ms + log.config.file_delete_delay_ms)
 
@@ -346,15 +371,18 @@ class LogManager:
     def delete_jobs(self, now_ms: int) -> list[Job]:
         """Removals that are due: deleted partitions, segments dropped by retention, compaction and
         truncation. Each may run in a thread."""
+        self.settle()
         due = [entry for entry in self._deletes if entry[0] <= now_ms]
         if due:
             self._deletes = [entry for entry in self._deletes if entry[0] > now_ms]
         jobs: list[Job] = [
-            partial(self._guard, home, self.fs.remove_tree, path) for _, home, path in due
+            partial(self._in_thread, home, partial(self.fs.remove_tree, path))
+            for _, home, path in due
         ]
-        for log in self.logs.values():
-            if log.pending_deletes:
-                jobs += log.delete_jobs(now_ms)
+        for key, log in self.logs.items():
+            if log.pending_deletes and not self.is_offline(key):
+                home = self._home[key].path
+                jobs += [partial(self._in_thread, home, job) for job in log.delete_jobs(now_ms)]
         return jobs
 
     # --- rounds
@@ -362,9 +390,21 @@ class LogManager:
     def retain(self, now_ms: int) -> int:
         """One retention round over all logs (log.retention.check.interval.ms); segments removed."""
         removed = 0
-        for key, log in list(self.logs.items()):
-            if key == self._cleaner.busy or self._home[key].path in self.offline_dirs:
-                continue
+        for number in self.retain_slices(now_ms):
+            removed += number
+        return removed
+
+    def retain_slices(self, now_ms: int) -> Iterator[int]:
+        """The same in slices of some logs each; yields how many segments each removed."""
+        self.settle()
+        logs = list(self.logs.items())
+        for start in range(0, len(logs), LOGS_A_SLICE):
+            yield sum(self._retain(key, log, now_ms) for key, log in logs[start:][:LOGS_A_SLICE])
+
+    def _retain(self, key: Key, log: Log, now_ms: int) -> int:
+        if key == self._cleaner.busy or self.logs.get(key) is not log or self.is_offline(key):
+            return 0
+        try:
             plan = plan_retention(
                 log.segments,
                 log.config,
@@ -373,17 +413,17 @@ class LogManager:
                 end_offset=log.end_offset,
                 now_ms=now_ms,
             )
-            if not plan.segments:
-                continue
-            try:
-                if plan.roll:
-                    log.roll(now_ms)
+            if plan.roll:
+                log.roll(now_ms)
+            if plan.segments:
                 log.delete_oldest(plan.segments, now_ms)
-            except LogDirOffline:
-                continue
-            removed += plan.segments
-            logger.info("%s-%d: retention removes %s", *key, plan.sentence(log.config))
-        return removed
+                logger.info("%s-%d: retention removes %s", *key, plan.sentence(log.config))
+        except OSError as error:
+            self.dir_failed(key, error)
+            return 0
+        except LogDirOffline:
+            return 0
+        return plan.segments
 
     def compact(self, now_ms: int) -> Iterator[SyncJob | None]:
         """One compaction round: compacts the logs that are due, dirtiest first, in slices of a few
@@ -395,12 +435,20 @@ class LogManager:
         return self._cleaner.round(self, now_ms)
 
     def flush_jobs(self, now_ms: int) -> list[Job]:
-        """Due fsyncs, each may run in a thread: flush.ms, flush.messages, and the recovery point
-        that follows the log end by at most some 64 MiB so that a restart reads little."""
+        """Due flushes, each may run in a thread: flush.ms, segments that were rolled, and the
+        recovery point that follows the log end by at most some 64 MiB so that a restart reads
+        little. What they write is taken now: run them all, and before making the next ones.
+        """
+        self.settle()
         jobs: list[Job] = []
         for key, log in self.logs.items():
-            if log.recovery_point < log.end_offset and log.flush_due(now_ms):
-                jobs.append(partial(self._guard, self._home[key].path, log.flush))
+            if log.recovery_point < log.end_offset and not self.is_offline(key):
+                try:
+                    if log.flush_due(now_ms):
+                        work = partial(self._in_thread, self._home[key].path, log.flush_job())
+                        jobs.append(work)
+                except (OSError, LogDirOffline) as error:
+                    self.dir_failed(key, error)
         return jobs
 
     def expire_producers(self, now_ms: int) -> int:
@@ -422,41 +470,49 @@ class LogManager:
         """Writes replication-offset-checkpoint (every 5 s and at the end)."""
         run_all(self.checkpoint_jobs(HIGH_WATERMARKS))
 
+    def checkpoint_cleaner_offsets(self) -> None:
+        """Writes cleaner-offset-checkpoint (after compaction, and at the end)."""
+        run_all(self.checkpoint_jobs(CLEANER_OFFSETS))
+
     def checkpoint_jobs(self, name: str) -> list[Job]:
         """A job for each directory whose checkpoint file of that name has to be written anew; each
         may run in a thread (the offsets are taken now)."""
+        self.settle()
         tables: dict[str, dict[Key, int]] = {directory.path: {} for directory in self._online()}
-        value = _VALUES[name]
         for key, log in self.logs.items():
             table = tables.get(self._home[key].path)
-            offset = value(log) if table is not None else None
-            if table is not None and offset is not None:
-                table[key] = offset
+            if table is not None:
+                offset = self._checkpointed(name, key, log)
+                if offset is not None:
+                    table[key] = offset
         jobs: list[Job] = []
         for directory in self._online():
             table = tables[directory.path]
             if table != directory.written.get(name):
                 directory.written[name] = table
-                write = partial(self._write_table, directory.path, name, table)
-                jobs.append(partial(self._guard, directory.path, write))
+                path = f"{directory.path}/{name}"
+                write = partial(checkpoint.write_offsets, self.fs, path, table)
+                jobs.append(partial(self._in_thread, directory.path, write))
         return jobs
 
-    def _write_table(self, path: str, name: str, table: dict[Key, int]) -> None:
-        checkpoint.write_offsets(self.fs, f"{path}/{name}", table)
+    def _checkpointed(self, name: str, key: Key, log: Log) -> int | None:
+        if name == HIGH_WATERMARKS:
+            return log.high_watermark
+        if name == RECOVERY_POINTS:
+            return log.recovery_point
+        if name == LOG_STARTS:
+            start = log.log_start_offset
+            return start if start > log.segments[0].base_offset else None
+        return self.cleaner_offset(key)
 
     def cleaner_offset(self, key: Key) -> int | None:
         """The first dirty offset of a compacted log, None before its first compaction."""
         return self._home[key].tables[CLEANER_OFFSETS].get(key)
 
     def set_cleaner_offset(self, key: Key, offset: int) -> None:
-        """Notes it in cleaner-offset-checkpoint, also dropping logs that are gone."""
-        directory = self._home[key]
-        table = directory.tables[CLEANER_OFFSETS]
-        table[key] = offset
-        for gone in [other for other in table if other not in self.logs]:
-            del table[gone]
-        write = partial(self._write_table, directory.path, CLEANER_OFFSETS, dict(table))
-        self._guard(directory.path, write)
+        """Notes it for the next `checkpoint_jobs(CLEANER_OFFSETS)`. One that gets lost costs work:
+        clean segments are read once more."""
+        self._home[key].tables[CLEANER_OFFSETS][key] = offset
 
     # --- sizes and end
 
@@ -486,7 +542,7 @@ class LogManager:
         """
         for key, log in self.logs.items():
             self._guard(self._home[key].path, log.close, True)
-        for name in (RECOVERY_POINTS, LOG_STARTS, HIGH_WATERMARKS):
+        for name in CHECKPOINTS:
             run_all(self.checkpoint_jobs(name))
         for directory in self._online():
             self._guard(directory.path, self._mark_clean, directory)
@@ -506,15 +562,3 @@ def run_all(jobs: list[Job]) -> None:
     """Runs jobs here and now."""
     for job in jobs:
         job()
-
-
-def _start_above_first_segment(log: Log) -> int | None:
-    start = log.log_start_offset
-    return start if start > log.segments[0].base_offset else None
-
-
-_VALUES: Final[dict[str, Callable[[Log], int | None]]] = {
-    RECOVERY_POINTS: lambda log: log.recovery_point,
-    LOG_STARTS: _start_above_first_segment,
-    HIGH_WATERMARKS: lambda log: log.high_watermark,
-}

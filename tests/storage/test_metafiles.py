@@ -81,16 +81,19 @@ def test_one_lock_a_directory_in_this_process(tmp_path: Path) -> None:
     assert (tmp_path / ".lock").exists()
 
 
-def test_memory_is_locked_for_its_own_file_system_only() -> None:
+def test_a_lock_that_nobody_holds_any_more_is_free(tmp_path: Path) -> None:
+    lock = DirLock(RealFileSystem(), str(tmp_path))
+    del lock
+    DirLock(RealFileSystem(), str(tmp_path)).release()
+
+
+def test_memory_is_not_locked() -> None:
     fs = MemoryFileSystem()
     fs.mkdir("/data")
-    lock = DirLock(fs, "/data")
-    with pytest.raises(LogDirInUse):
-        DirLock(fs, "/data")
-    other = MemoryFileSystem()
-    other.mkdir("/data")
-    DirLock(other, "/data").release()
-    lock.release()
+    first, second = DirLock(fs, "/data"), DirLock(fs, "/data")
+    assert fs.listdir("/data") == []
+    first.release()
+    second.release()
 
 
 HOLDER = """
