@@ -15,15 +15,14 @@ leader's log start, which with one replica is the same; the timeout has no use);
 from typing import TYPE_CHECKING
 
 from broker.cluster.view import INTERNAL_TOPICS
-from broker.errors import code_of
-from protocol.errors import CorruptRecord, ErrorCode
+from broker.errors import REFUSALS, code_of
+from protocol.errors import ErrorCode
 from protocol.messages.delete_records import (
     DeleteRecordsPartitionResult,
     DeleteRecordsRequest,
     DeleteRecordsResponse,
     DeleteRecordsTopicResult,
 )
-from storage.errors import StorageError
 
 if TYPE_CHECKING:
     from broker.context import Context, Node
@@ -73,9 +72,8 @@ def _delete(node: "Node", topic: str, index: int, offset: int) -> DeleteRecordsP
         answer.error_code = ErrorCode.OFFSET_OUT_OF_RANGE
         return answer
     try:
-        if start > log.log_start_offset:
-            log.advance_log_start_offset(start)
-    except (StorageError, CorruptRecord) as error:
+        log.advance_log_start_offset(start)
+    except REFUSALS as error:
         answer.error_code = code_of(error)
     else:
         answer.low_watermark = log.log_start_offset

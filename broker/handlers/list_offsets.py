@@ -19,8 +19,8 @@ authorization.
 
 from typing import TYPE_CHECKING
 
-from broker.errors import code_of
-from protocol.errors import CorruptRecord, ErrorCode
+from broker.errors import REFUSALS, code_of
+from protocol.errors import ErrorCode
 from protocol.messages.list_offsets import (
     ListOffsetsPartition,
     ListOffsetsPartitionResponse,
@@ -29,14 +29,12 @@ from protocol.messages.list_offsets import (
     ListOffsetsTopic,
     ListOffsetsTopicResponse,
 )
-from storage.errors import StorageError
 
 if TYPE_CHECKING:
-    from storage.log import Log
-    from storage.segment import Segment
-
     from broker.context import Context, Node
     from broker.partition import Partition
+    from storage.log import Log
+    from storage.segment import Segment
 
 LATEST = -1
 EARLIEST = -2
@@ -133,7 +131,7 @@ def _answer(
             answer.old_style_offsets = _segment_offsets(node, log, asked, visible)
             return answer
         found = _find(partition, log, asked.timestamp, _visible_end(log, request))
-    except (StorageError, CorruptRecord) as error:
+    except REFUSALS as error:
         return _refused(asked, code_of(error))
     if found is None:
         fine = version >= OFFSET_NOT_AVAILABLE_SINCE
@@ -218,10 +216,8 @@ def _segment_offsets(
 
 def _changed_ms(node: "Node", log: "Log", segment: "Segment") -> int:
     """When the segment's file was last written; in memory, its largest timestamp."""
-    if segment.size == 0:
-        return node.clock.now_ms()  # there may be no file yet
     try:
         changed = node.logs.fs.modified_ms(f"{log.directory}/{segment.base_offset:020d}.log")
-    except OSError:
+    except OSError:  # no file before the first record
         changed = 0
     return changed or segment.largest_timestamp

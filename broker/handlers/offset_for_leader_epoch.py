@@ -11,8 +11,8 @@ Left out: authorization.
 
 from typing import TYPE_CHECKING
 
-from broker.errors import code_of
-from protocol.errors import CorruptRecord, ErrorCode
+from broker.errors import REFUSALS, code_of
+from protocol.errors import ErrorCode
 from protocol.messages.offset_for_leader_epoch import (
     EpochEndOffset,
     OffsetForLeaderEpochRequest,
@@ -20,7 +20,6 @@ from protocol.messages.offset_for_leader_epoch import (
     OffsetForLeaderPartition,
     OffsetForLeaderTopicResult,
 )
-from storage.errors import StorageError
 
 if TYPE_CHECKING:
     from broker.context import Context, Node
@@ -48,6 +47,6 @@ def _answer(node: "Node", topic: str, asked: OffsetForLeaderPartition) -> EpochE
     assert log is not None
     try:
         epoch, end_offset = log.end_offset_for_epoch(asked.leader_epoch)
-    except (StorageError, CorruptRecord) as error:
+    except REFUSALS as error:
         return EpochEndOffset(error_code=code_of(error), partition=asked.partition)
     return EpochEndOffset(partition=asked.partition, leader_epoch=epoch, end_offset=end_offset)

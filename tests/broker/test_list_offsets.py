@@ -126,6 +126,20 @@ async def test_a_new_leader_that_may_lag_behind() -> None:
     assert await find(part, LATEST) == (0, -1, 2, 1)
 
 
+async def test_a_former_leader_answers_the_debugging_replica() -> None:
+    part = HostedNode()
+    part.host("t1", isr=(0, OTHER))
+    part.append("t1", [BASE])
+    part.append("t1", [BASE + 1])
+    part.host("t1", leader_epoch=1, isr=(0, OTHER))
+    part.host("t1", leader_epoch=2, leader=OTHER, isr=(0, OTHER))
+    log = part.partition("t1").log
+    assert log is not None
+    log.truncate_to(1)
+    assert await find(part, LATEST) == (6, -1, -1, -1)
+    assert await find(part, LATEST, replica_id=-2) == (0, -1, 1, 2)
+
+
 async def test_last_stable_offset(part: HostedNode) -> None:
     transactional = {"producer_id": 7, "producer_epoch": 0, "transactional": True}
     part.append("t1", [BASE + 5000], base_sequence=0, **transactional)
