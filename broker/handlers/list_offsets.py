@@ -127,6 +127,8 @@ def _answer(
     answer = ListOffsetsPartitionResponse(partition_index=asked.partition_index)
     try:
         if version == 0:
+            if asked.max_num_offsets < 0:
+                return _refused(asked, ErrorCode.UNKNOWN_SERVER_ERROR)
             visible = log.high_watermark if request.replica_id == CONSUMER else None
             answer.old_style_offsets = _segment_offsets(node, log, asked, visible)
             return answer
@@ -207,7 +209,7 @@ def _segment_offsets(
         for at, (_, age_ms) in enumerate(ages, 1):
             if age_ms <= asked.timestamp:
                 count = at
-    first = max(count - max(asked.max_num_offsets, 0), 0)
+    first = max(count - asked.max_num_offsets, 0)
     offsets = sorted((offset for offset, _ in ages[first:count]), reverse=True)
     if visible is None or not offsets or offsets[0] <= visible:
         return offsets

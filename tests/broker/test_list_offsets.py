@@ -210,7 +210,7 @@ async def test_version_0_lists_segments(tmp_path: Any) -> None:
     assert await offsets(LATEST) == [9, 6, 3, 0]
     assert await offsets(LATEST, 2) == [9, 6]
     assert await offsets(LATEST, 0) == []
-    assert await offsets(LATEST, -1) == []
+    assert (await ask(part, 0, LATEST, count=-1)).error_code == -1
     assert await offsets(EARLIEST) == [0]
     # By the time at which files were written, not by what is in them.
     written = part.fs.modified_ms(f"{log.directory}/{6:020d}.log")
