@@ -262,7 +262,9 @@ class _Run:
         return self.modified_ms(clean[-1]) - self.log.config.delete_retention_ms
 
     def modified_ms(self, segment: Segment) -> int:
-        return self.manager.fs.modified_ms(segment.path(LOG)) if segment.made else 0
+        """When the segment was last written; when it was made where that is not kept."""
+        modified = self.manager.fs.modified_ms(segment.path(LOG)) if segment.made else 0
+        return modified or segment.created_ms
 
     def rewrite(self, old: list[Segment], chosen: BatchFilter, legacy_horizon: int) -> Slices:
         """Writes one new segment in place of some neighbours."""
@@ -286,7 +288,7 @@ class _Run:
                 job = SyncJob(work)
                 yield job
                 job.finish()
-            out.indexed()
+            out.indexed(self.modified_ms(old[-1]))
             self.check(old)
             self.log.replace_segments([out.segment], old, self.now_ms)
         except BaseException:
@@ -345,10 +347,13 @@ class _Output:
             *(partial(write.perform, segment.fs) for write in self.writes),
         ]
 
-    def indexed(self) -> None:
-        """All that `finish` told to do is done."""
-        self.segment.index_written(self.writes)
-        self.segment.flushed = self.segment.size
+    def indexed(self, modified_ms: int) -> None:
+        """All that `finish` told to do is done. What the segment replaces was last written at
+        `modified_ms`: retention goes by that when no record with a timestamp is left."""
+        segment = self.segment
+        segment.index_written(self.writes)
+        segment.flushed = segment.size
+        segment.fs.set_modified_ms(segment.path(LOG), modified_ms)
 
     def discard(self) -> None:
         """Removes the files; what cannot be removed is removed at the next start."""

@@ -115,6 +115,10 @@ class FileSystem(Protocol):
         """When the file was last written, ms since the epoch."""
         ...
 
+    def set_modified_ms(self, path: str, modified_ms: int) -> None:
+        """Makes the file look as if it was last written then."""
+        ...
+
     def disk_usage(self, path: str) -> tuple[int, int]:
         """(total, usable) bytes of the volume, -1 where it has no limit."""
         ...
@@ -337,6 +341,9 @@ class RealFileSystem:
 
     def modified_ms(self, path: str) -> int:
         return os.stat(path).st_mtime_ns // 1_000_000
+
+    def set_modified_ms(self, path: str, modified_ms: int) -> None:
+        os.utime(path, ns=(modified_ms * 1_000_000, modified_ms * 1_000_000))
 
     def disk_usage(self, path: str) -> tuple[int, int]:
         from shutil import disk_usage
@@ -562,6 +569,9 @@ class MemoryFileSystem:
 
     def modified_ms(self, path: str) -> int:
         return self._data(path).modified_ms
+
+    def set_modified_ms(self, path: str, modified_ms: int) -> None:
+        self._data(path).modified_ms = modified_ms
 
     def disk_usage(self, path: str) -> tuple[int, int]:
         return -1, -1
