@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 from struct import Struct
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
-from protocol.batch import HEADER_SIZE, BatchHeader, end_txn_marker, peek
+from protocol.batch import HEADER_SIZE, TRANSACTIONAL, BatchHeader, end_txn_marker, peek
+from protocol.compression import ZSTD
 from protocol.crc import crc32c
 from protocol.errors import Malformed
 from protocol.wire import ZERO_UUID, Buffer
@@ -57,7 +58,8 @@ TAIL_MOST: Final = 48
 TAIL_KEPT: Final = 16
 
 _HEAD = Struct(">qii")  # base offset, length, leader epoch
-_NEVER: Final = 1 << 63
+_ORDINARY: Final = frozenset((*range(ZSTD + 1), *range(TRANSACTIONAL, TRANSACTIONAL + ZSTD + 1)))
+"""Attributes that the ordinary case takes: any codec, transactional or not."""
 _ALWAYS: Final = -(1 << 63) - 1
 
 _new = tuple.__new__
@@ -289,18 +291,20 @@ class Log:
         if size < HEADER_SIZE:
             raise CorruptRecord(f"A record batch of {size} bytes is too short.")
         header = _unpack(batch)
-        base, length, _, magic, crc, flags, delta, first, newest, producer_id, _, _, count = header
+        (
+            base, length, _, magic, crc, flags, delta, first, newest, producer, _, sequence, count
+        ) = header  # fmt: skip
         base_offset = self.next_offset
         append_time = -1
         if (
             magic == 2
-            and 0 <= flags < 5
+            and flags in _ORDINARY
             and base == 0
             and delta >= 0
             and count == delta + 1
             and length + 12 == size <= self._max_batch
             and self._plain
-            and producer_id < 0
+            and (producer < 0 or sequence >= 0)
         ):
             if crc32c(batch[21:]) != crc:
                 raise CorruptRecord("The CRC of the record batch is wrong.")
@@ -313,10 +317,6 @@ class Log:
                     f"A batch of {size} bytes does not fit into a segment of "
                     f"{self._config.segment_bytes} (segment.bytes)."
                 )
-            if header[9] >= 0:
-                earlier = self._track_producer(batch, header, base_offset, origin)
-                if earlier is not None:
-                    return earlier
         active = self.active
         position = active.end
         last = base_offset + delta
@@ -324,6 +324,10 @@ class Log:
             self._make_room(size, newest, last, now_ms)
             active = self.active
             position = active.end
+        if producer >= 0:  # after rolling: a snapshot must not know this batch yet
+            earlier = self._track_producer(batch, _new(BatchHeader, header), base_offset, origin)
+            if earlier is not None:
+                return earlier
         if leader_epoch > self.epochs.latest:
             self.epochs.assign(leader_epoch, base_offset)
         _patch(batch, 0, base_offset, length, leader_epoch)
@@ -395,8 +399,6 @@ class Log:
             raise UnexpectedAppendOffset(
                 f"A batch from offset {base_offset} on cannot follow offset {self.next_offset}."
             )
-        if header.producer_id >= 0:
-            self._track_producer(batch, header, base_offset, "replication")
         size = len(batch)
         if (
             self.active.end + size > self.active.room
@@ -404,6 +406,8 @@ class Log:
             or last > self._last_possible
         ):
             self._make_room(size, header.max_timestamp, last, now_ms)
+        if header.producer_id >= 0:
+            self._track_producer(batch, header, base_offset, "replication")
         if header.leader_epoch > self.epochs.latest:
             self.epochs.assign(header.leader_epoch, base_offset)
         self.tail[base_offset] = self.active.end

@@ -26,7 +26,7 @@ def truncate_to(log: Log, offset: int) -> None:
         return
     if log.failure is not None:
         raise log.fail(log.failure)
-    if offset < log.bases[0]:
+    if offset <= log.log_start_offset:
         start_over(log, offset, log.active.created_ms)
         return
     logger.info("%s-%d: truncated from %d to %d", log.topic, log.partition, log.end_offset, offset)
@@ -39,11 +39,14 @@ def truncate_to(log: Log, offset: int) -> None:
             raise log.fail(error) from error
         log.end_offset = log.next_offset = offset
         log.high_watermark = min(log.high_watermark, offset)
-        log.log_start_offset = min(log.log_start_offset, offset)
         log.recovery_point = min(log.recovery_point, offset)
         log.synced_offset = min(log.synced_offset, offset)
         log.epochs.truncate_from_end(offset)
         log.epochs.dirty = True  # the file may hold what was cut off
+    if offset < log.log_start_offset:
+        # The batch that went held the log start: nothing is left to be read.
+        start_over(log, log.log_start_offset, log.active.created_ms)
+        return
     try:
         reload_producers(log, offset)
     except OSError as error:
@@ -64,6 +67,9 @@ def _cut(log: Log, offset: int) -> int:
         position, header = found
         offset = min(offset, header.base_offset)
         last.truncate(position, offset)
+    else:
+        # A gap (of compaction, on the leader) lies there: end where a restart will find the end.
+        offset = min(offset, last.next_offset())
     log.fs.sync_dir(log.directory)
     return offset
 
@@ -79,7 +85,8 @@ def _drop_snapshots(log: Log, gone: Callable[[int], bool]) -> None:
 
 
 def _put_aside(log: Log, segments: Sequence[Segment], due_ms: int) -> None:
-    for segment in segments:
+    # The newest first: if this is cut short, what is left has no hole.
+    for segment in reversed(segments):
         segment.close()
         log.pending_deletes += [(due_ms, path) for path in segment.rename_files(DELETED)]
 
@@ -186,4 +193,12 @@ def delete_jobs(log: Log, now_ms: int) -> list[Callable[[], None]]:
     due = [path for due_ms, path in log.pending_deletes if due_ms <= now_ms]
     if due:
         log.pending_deletes = [entry for entry in log.pending_deletes if entry[0] > now_ms]
-    return [partial(log.fs.remove, path) for path in due]
+    return [partial(_remove, log, path) for path in due]
+
+
+def _remove(log: Log, path: str) -> None:
+    """Several truncations may have given a file of the same name to remove."""
+    try:
+        log.fs.remove(path)
+    except FileNotFoundError:
+        pass
