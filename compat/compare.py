@@ -107,6 +107,8 @@ _NAMES = (
     "partition",
     "api_key",
     "node_id",
+    "topic_id",
+    "base_offset",
 )
 
 

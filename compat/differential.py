@@ -74,6 +74,7 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument("--recorded", action="store_true", help="judge by recorded answers")
     parser.add_argument("--record", action="store_true", help="write the recorded answers anew")
     parser.add_argument("--texts", action="store_true", help="also print how sentences differ")
+    parser.add_argument("--each", action="store_true", help="every difference on its own line")
     parser.add_argument("--show-explained", action="store_true")
     parser.add_argument("--log", help="keep Odradek's log in this file")
     parser.add_argument("--keep", metavar="DIR", help="keep the references' directories there")
@@ -148,26 +149,22 @@ def offer_differs(subject: Live | None) -> list[str]:
     return out
 
 
-def print_differences(found: Sequence[Difference], limit: int = 2000) -> None:
-    """One line a difference; the same one in several versions is told once."""
-    grouped: dict[tuple[str, ...], list[int]] = {}
-    for each in found:
-        key = (
-            each.judge,
-            each.api,
-            each.case if each.api == each.case_api else f"{each.case_api}/{each.case}",
-            each.step,
-            each.path,
-            described(each.theirs),
-            described(each.ours),
-        )
-        grouped.setdefault(key, []).append(each.version)
-    for number, (key, versions) in enumerate(grouped.items()):
-        if number == limit:
-            print(f"... and {len(grouped) - limit} more")
-            break
-        judge, api, case, step, path, theirs, ours = key
-        print(f"{api} v{spans(versions)} {case} [{step}] {path}: {judge} {theirs}; Odradek {ours}")
+def print_differences(found: Sequence[Difference], each: bool = False) -> None:
+    """Differences of one kind (field and both values) on one line, with an example.
+
+    With `each`, one line for every case and step.
+    """
+    grouped: dict[tuple[str, ...], list[Difference]] = {}
+    for one in found:
+        key = (one.judge, one.api, one.plain_path, described(one.theirs), described(one.ours))
+        grouped.setdefault((*key, one.case, one.step, one.path) if each else key, []).append(one)
+    for (judge, api, path, theirs, ours, *_), ones in sorted(grouped.items()):
+        first = ones[0]
+        case = f"{first.case_api}/{first.case}" if first.case_api != api else first.case
+        times = "" if each else f" {len(ones)} times,"
+        where = f"v{spans([o.version for o in ones])},{times} e.g. {case} [{first.step}]"
+        full = f" {first.path}" if first.path != path else ""
+        print(f"{api} {path}: {judge} {theirs}; Odradek {ours}; {where}{full}")
 
 
 def spans(versions: Sequence[int]) -> str:
@@ -226,8 +223,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.record:
         write_recordings(report)
     if arguments.show_explained:
-        print_differences(known)
-    print_differences(unknown)
+        print_differences(known, arguments.each)
+    print_differences(unknown, arguments.each)
     if arguments.texts:
         for (api, theirs, ours), count in sorted(report.texts.items()):
             print(f"text {api} ({count}): {theirs!r} / {ours!r}")

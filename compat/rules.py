@@ -6,7 +6,7 @@ A rule names an API (or `*`), a field by its path without indices, and how the f
     sign      only whether it is negative, zero or positive
     alias     by order of first appearance within a case (same value, same symbol), in a named space
     address   the broker's own host or port becomes a symbol, anything else is compared as it is
-    text      null or not; the wording is reported apart
+    text      the wording is reported apart; whether there is one counts only without an error
     time      a time near the present becomes a symbol, anything else is compared as it is
     offer     a list of more than one API becomes a symbol
     sort      a list without a defined order is put in the order of these fields first

@@ -26,6 +26,7 @@ from broker.controller.fence import Group, Outcome
 from broker.controller.reign import Reign
 from broker.controller.state import State
 from broker.controller.topics import (
+    MAX_NEW_PARTITIONS,
     BrokerSite,
     Created,
     Defaults,
@@ -38,6 +39,7 @@ from broker.controller.topics import (
     collision_key,
     plan_partitions,
     plan_topic,
+    too_many_partitions,
 )
 from protocol.errors import ErrorCode
 
@@ -74,8 +76,11 @@ class Admin:
         # Topics of this very request collide with each other too.
         earlier: dict[str, str] = {}
         keys = ChainMap(earlier, state.collision_keys)
+        room = MAX_NEW_PARTITIONS
         for wish in wishes:
             try:
+                if room <= 0:
+                    raise too_many_partitions()
                 plan = plan_topic(
                     wish,
                     state.topics,
@@ -84,6 +89,9 @@ class Admin:
                     self._random,
                     keys,
                 )
+                room -= len(plan.assignments)
+                if room < 0:
+                    raise too_many_partitions()
             except Refused as refused:
                 answers.append(refused.refusal)
                 continue
@@ -150,9 +158,15 @@ class Admin:
     ) -> list[Refusal | None]:
         """See Controller.create_partitions."""
         answers: list[Refusal | None] = []
+        room = MAX_NEW_PARTITIONS
         for wish in wishes:
             try:
+                if room <= 0:
+                    raise too_many_partitions()
                 added = self._plan_growth(wish)
+                room -= len(added)
+                if room < 0:
+                    raise too_many_partitions()
                 if not validate_only:
                     await self._write_growth(wish.name, added)
             except Refused as refused:

@@ -118,6 +118,20 @@ def collisions(name: str, others: Iterable[str]) -> list[str]:
     return sorted(o for o in others if o != name and collision_key(o) == key)
 
 
+MAX_NEW_PARTITIONS = 10_000
+"""Partitions that one request may ask for, as Apache Kafka 4 has it; without a bound one small
+request could hold up or fill the whole broker.
+"""
+
+
+def too_many_partitions() -> Refused:
+    """The refusal of a request that asks for more."""
+    return Refused(
+        ErrorCode.POLICY_VIOLATION,
+        f"One request may ask for at most {MAX_NEW_PARTITIONS} new partitions.",
+    )
+
+
 def assign_replicas(
     brokers: Sequence[BrokerSite],
     partitions: int,
@@ -133,6 +147,8 @@ def assign_replicas(
     """
     if partitions <= 0:
         raise Refused(ErrorCode.INVALID_PARTITIONS, "A topic has at least 1 partition.")
+    if partitions > MAX_NEW_PARTITIONS:
+        raise too_many_partitions()
     if replication <= 0:
         raise Refused(ErrorCode.INVALID_REPLICATION_FACTOR, "A partition has at least 1 replica.")
     if replication > len(brokers):

@@ -1,6 +1,8 @@
 """Produce: what a record batch may be, and the settings that look into it."""
 
 import time
+from collections.abc import Mapping
+from typing import Any
 
 from compat.batches import (
     APPEND_TIME,
@@ -17,6 +19,7 @@ from compat.batches import (
     batch,
 )
 from compat.script import Run, Topic, case
+from protocol.compression import compress
 
 API = "Produce"
 V2 = (3, 13)
@@ -89,47 +92,63 @@ def wrong_header_fields(run: Run) -> None:
     run.everything("t")
 
 
-@case(API, V2, topics={"t": Topic()})
-def wrong_header_fields_compressed(run: Run) -> None:
+UNREAD = Topic(24)
+"""One partition for each wrong thing: a broker that takes it goes on as one that does not."""
+
+
+def _each_apart(run: Run, wrong: Mapping[str, bytes]) -> None:
+    for partition, (step, data) in enumerate(wrong.items()):
+        run.produce("t", data, partition=partition, step=step)
+        run.everything("t", partition)
+
+
+@case(API, V2, topics={"t": UNREAD})
+def wrong_inside_compressed(run: Run) -> None:
     two = [Rec(b"a"), Rec(b"b")]
+    wrong = {}
+    for count in (0, 1, 3):
+        wrong[f"count {count} of 2"] = Batch(two, GZIP, count=count).encode()
     for last in (0, 2):
         data = Batch(two, GZIP, last_offset_delta=last).encode()
-        run.produce("t", data, step=f"last offset delta {last} of 2")
-    for count in (0, 1, 3):
-        run.produce("t", Batch(two, GZIP, count=count).encode(), step=f"count {count} of 2")
+        wrong[f"last offset delta {last} of 2"] = data
+    data = Batch(two, GZIP, last_offset_delta=2, count=3).encode()
+    wrong["3 records told, 2 inside"] = data
     for name, codec in CODECS.items():
         if codec:
-            data = batch(b"a", codec=codec, body=b"not compressed")
-            run.produce("t", data, step=f"{name} in name only")
-            run.produce("t", batch(b"a", codec=codec, body=b""), step=f"{name}, no body")
-    run.everything("t")
+            wrong[f"{name} in name only"] = batch(b"a", codec=codec, body=b"not compressed")
+            wrong[f"{name}, no body"] = batch(b"a", codec=codec, body=b"")
+    _each_apart(run, wrong)
 
 
-@case(API, V2, topics={"t": Topic()})
-def wrong_records(run: Run) -> None:
-    "Uncompressed bodies, record by record."
-    for codec in (NONE, GZIP):
-        where = "gzip: " if codec else ""
-        wrong = [
-            ("deltas from 1", [Rec(b"a", offset_delta=1), Rec(b"b", offset_delta=2)], {}),
-            ("delta twice", [Rec(b"a", offset_delta=0), Rec(b"b", offset_delta=0)], {}),
-            ("delta left out", [Rec(b"a", offset_delta=0), Rec(b"b", offset_delta=2)], {}),
-            ("falling deltas", [Rec(b"a", offset_delta=1), Rec(b"b", offset_delta=0)], {}),
-            ("negative delta", [Rec(b"a", offset_delta=-1), Rec(b"b", offset_delta=1)], {}),
-            ("bytes after the records", [Rec(b"a")], {"extra": b"xyz"}),
-            ("record attributes", [Rec(b"a", attributes=1)], {}),
-            (
-                "header key of length -1",
-                [Rec(b"a")],
-                {"body": bytes.fromhex("10000000026b02610201")},
-            ),
-        ]
-        for name, records, more in wrong:
-            data = Batch(records, codec, **more).encode()
-            run.produce("t", data, step=where + name)
-    run.produce("t", batch(b"a", body=b"\xff" * 20), step="body of ff")
-    run.produce("t", batch(b"a", body=b""), step="no body")
-    run.everything("t")
+WRONG_RECORDS: dict[str, tuple[list[Rec], dict[str, Any]]] = {
+    "deltas from 1": ([Rec(b"a", offset_delta=1), Rec(b"b", offset_delta=2)], {}),
+    "delta twice": ([Rec(b"a", offset_delta=0), Rec(b"b", offset_delta=0)], {}),
+    "delta left out": ([Rec(b"a", offset_delta=0), Rec(b"b", offset_delta=2)], {}),
+    "falling deltas": ([Rec(b"a", offset_delta=1), Rec(b"b", offset_delta=0)], {}),
+    "negative delta": ([Rec(b"a", offset_delta=-1), Rec(b"b", offset_delta=1)], {}),
+    "bytes after the records": ([Rec(b"a")], {"extra": b"xyz"}),
+    "record attributes": ([Rec(b"a", attributes=1)], {}),
+    "header key of length -1": ([Rec(b"a")], {"body": bytes.fromhex("10000000026b02610201")}),
+    "fewer records than told": ([Rec(b"a")], {"count": 2, "last_offset_delta": 1}),
+    "body of ff": ([Rec(b"a")], {"body": b"\xff" * 20}),
+    "no body": ([Rec(b"a")], {"body": b""}),
+}
+
+
+@case(API, V2, topics={"t": UNREAD})
+def wrong_inside(run: Run) -> None:
+    wrong = {s: Batch(records, **more).encode() for s, (records, more) in WRONG_RECORDS.items()}
+    _each_apart(run, wrong)
+
+
+@case(API, V2, topics={"t": UNREAD})
+def wrong_inside_gzip(run: Run) -> None:
+    wrong = {}
+    for step, (records, more) in WRONG_RECORDS.items():
+        if "body" in more:
+            more = {"body": compress(GZIP, more["body"])}
+        wrong[step] = Batch(records, GZIP, **more).encode()
+    _each_apart(run, wrong)
 
 
 @case(API, V2, topics={"t": Topic()})
@@ -210,20 +229,29 @@ def timestamp_limits(run: Run) -> None:
 @case(API, V2, topics={"t": Topic()})
 def timestamps_without_limits(run: Run) -> None:
     "4.4 refuses what is more than an hour ahead by default; at these versions 3.9 decides."
-    for timestamp in (-1, -5, 0, 1, START_MS):
+    for timestamp in (-1, 0, 1, START_MS):
         run.produce("t", batch(b"a", base_timestamp=timestamp), step=f"timestamp {timestamp}")
-    lying = Batch([Rec(b"a")], max_timestamp=START_MS - 5).encode()
-    run.produce("t", lying, step="largest timestamp below the record's")
-    lying = Batch([Rec(b"a")], max_timestamp=-1).encode()
-    run.produce("t", lying, step="largest timestamp -1")
-    lying = Batch([Rec(b"a"), Rec(b"b")], max_timestamp=START_MS + 100).encode()
-    run.produce("t", lying, step="largest timestamp above the records'")
     run.everything("t")
-    at = {"partition_index": 0, "timestamp": START_MS}
-    topic = {"name": run.name("t"), "partitions": [at]}
-    run.ask("ListOffsets", 7, replica_id=-1, topics=[topic], step="by time")
-    topic = {"name": run.name("t"), "partitions": [{"partition_index": 0, "timestamp": -3}]}
-    run.ask("ListOffsets", 7, replica_id=-1, topics=[topic], step="largest timestamp")
+
+
+@case(API, V2, topics={"t": UNREAD})
+def largest_timestamp_wrong(run: Run) -> None:
+    "The header tells another largest timestamp than the records have."
+    one, two = [Rec(b"a")], [Rec(b"a"), Rec(b"b")]
+    told = {
+        "below the record's": Batch(one, max_timestamp=START_MS - 5),
+        "-1": Batch(one, max_timestamp=-1),
+        "above the records'": Batch(two, max_timestamp=START_MS + 100),
+        "above, gzip": Batch(two, GZIP, max_timestamp=START_MS + 100),
+        "a timestamp of -5": Batch(one, base_timestamp=-5),
+    }
+    _each_apart(run, {step: made.encode() for step, made in told.items()})
+    for partition, step in enumerate(told):
+        for timestamp in (START_MS, -3):
+            at = {"partition_index": partition, "timestamp": timestamp}
+            topic = {"name": run.name("t"), "partitions": [at]}
+            label = f"{timestamp}, {step}"
+            run.ask("ListOffsets", 7, replica_id=-1, topics=[topic], step=label)
 
 
 @case(API, (3, 11), topics={"t": Topic()})
