@@ -13,6 +13,8 @@ from __future__ import annotations
 import sys
 from array import array
 from bisect import bisect_left, bisect_right
+from itertools import islice
+from operator import le, lt
 from struct import Struct
 from typing import Final
 
@@ -70,16 +72,17 @@ class OffsetIndex:
     def from_bytes(cls, base_offset: int, data: bytes, log_size: int) -> OffsetIndex:
         """The entries of a file, up to the zeros that Kafka leaves behind while it is running.
 
-        Raises CorruptIndex when its size is no multiple of an entry's, or an entry is outside of
-        the segment of `log_size` bytes. What lies between first and last is not looked at.
+        Raises CorruptIndex when its size is no multiple of an entry's, entries do not grow, or
+        one is outside of the segment of `log_size` bytes.
         """
         if len(data) % OFFSET_ENTRY:
             raise CorruptIndex(f"{len(data)} bytes are no multiple of {OFFSET_ENTRY}")
         index = cls(base_offset)
         rows = _ints(data)
         count = len(rows) // 2
-        if count > 1 and not rows[-2]:
-            count = _without_zeros(rows[0::2])
+        if count and not rows[-1]:
+            # The batch at position 0 never has an entry.
+            count = _without_zeros(rows[1::2])
         index._offsets = rows[0 : 2 * count : 2]
         index._positions = rows[1 : 2 * count : 2]
         if count:
@@ -89,10 +92,10 @@ class OffsetIndex:
 
     def _check(self, log_size: int) -> None:
         offsets, positions = self._offsets, self._positions
-        if offsets[0] < 0 or positions[0] < 0 or offsets[-1] < offsets[0]:
+        if offsets[0] < 0 or not _grows(offsets):
             raise CorruptIndex("its offsets do not grow")
-        if positions[-1] >= log_size or positions[-1] < positions[0]:
-            raise CorruptIndex(f"it points to byte {positions[-1]} of {log_size}")
+        if positions[0] <= 0 or positions[-1] >= log_size or not _grows(positions):
+            raise CorruptIndex(f"its positions do not grow up to {log_size}")
 
     def to_bytes(self, start: int = 0, end: int | None = None) -> bytes:
         """Entries `start` to `end` as the file has them."""
@@ -159,8 +162,8 @@ class TimeIndex:
         rows = _ints(data)
         offsets = rows[2::3]
         count = len(offsets)
-        if count > 1 and not offsets[-1] and not rows[-2] and not rows[-3]:
-            count = _without_zero_rows(data)
+        if count and not offsets[-1] and not rows[-2] and not rows[-3]:
+            count = -(-len(data.rstrip(b"\0")) // TIME_ENTRY)
         halves = array("i", bytes(8 * count))
         # Back to big-endian halves, then both halves of each timestamp as one int64.
         halves[0::2] = rows[0 : 3 * count : 3]
@@ -173,8 +176,8 @@ class TimeIndex:
         index._offsets = offsets[:count]
         if count and (
             index._offsets[0] < 0
-            or index._offsets[-1] < index._offsets[0]
-            or index._timestamps[-1] < index._timestamps[0]
+            or not _grows(index._timestamps)
+            or not all(map(le, index._offsets, islice(index._offsets, 1, None)))
         ):
             raise CorruptIndex("its entries do not grow")
         index.saved = count
@@ -224,9 +227,14 @@ class TimeIndex:
         self.saved = min(self.saved, count)
 
 
+def _grows(column: array[int]) -> bool:
+    """Whether each value is above the one before."""
+    return all(map(lt, column, islice(column, 1, None)))
+
+
 def _without_zeros(column: array[int]) -> int:
-    """How many entries come before a tail of zeros; the first entry may be zero itself."""
-    low, high = 1, len(column)
+    """How many entries come before a tail of zeros."""
+    low, high = 0, len(column)
     while low < high:
         middle = (low + high) // 2
         if column[middle]:
@@ -234,11 +242,6 @@ def _without_zeros(column: array[int]) -> int:
         else:
             high = middle
     return low
-
-
-def _without_zero_rows(data: bytes) -> int:
-    kept = len(data.rstrip(b"\0"))
-    return max(-(-kept // TIME_ENTRY), 0)
 
 
 def last_time_entry(fs: FileSystem, path: str, base_offset: int, size: int) -> tuple[int, int]:

@@ -40,6 +40,7 @@ class Kind(StrEnum):
     BAD_CRC = "bad CRC"
     BAD_BATCH = "bad batch"
     CUT_SEGMENT = "segment after a cut"
+    HOLE = "hole before a segment"
     MISSING_INDEX = "missing index"
     CORRUPT_INDEX = "corrupt index"
     ORPHAN_INDEX = "orphan index"
@@ -297,6 +298,12 @@ class _Recovery:
             self.clean = False
             self._reread(last.base_offset)
             return
+        if following > self.segments[0].base_offset and not self.snapshots:
+            # A clean end always leaves one: somebody removed it, and perhaps more.
+            self.found(Kind.MISSING_SNAPSHOT, "none after a clean shutdown: all is read again")
+            self.clean = False
+            self._reread(self.segments[0].base_offset)
+            return
         self.end_offset = following
         if not self.epochs_known:
             self.found(Kind.MISSING_EPOCHS, "leader epochs are read from the batches")
@@ -380,21 +387,43 @@ class _Recovery:
             self.producers.clear(first)
         else:
             self.epochs.truncate_from_end(start)
-        self.end_offset = start
-        for segment in self._from(start):
-            number = self.segments.index(segment)
-            intact = self._reread_segment(segment, start)
-            if not intact:
-                self._remove_segments(number + 1)
+        number = len(self.segments) - len(self._from(start))
+        self.end_offset = self.segments[number].base_offset
+        while number < len(self.segments):
+            segment = self.segments[number]
+            if self._follows_a_hole(segment, recovery_point):
+                self.found(
+                    Kind.HOLE,
+                    f"{file_name(segment.base_offset, LOG)} follows offset {self.end_offset - 1}: "
+                    "what lay between did not reach the disk",
+                )
+                self._remove_segments(number)
                 break
+            self._reread_segment(segment, start)  # may remove those after it
+            number += 1
+        if self.end_offset < start:
+            # Bytes that were on disk once are gone, and the snapshot tells of them.
+            self._load_producers(self.end_offset)
         self.producers.map_end_offset = max(self.producers.map_end_offset, self.end_offset)
 
-    def _reread_segment(self, segment: Segment, start: int) -> bool:
-        """Reads the segment from offset `start` on; False when it had to be cut."""
+    def _follows_a_hole(self, segment: Segment, recovery_point: int) -> bool:
+        """Whether the end of the segment before this one was lost in a crash of the machine.
+
+        A segment begins where the one before ended. Only compaction opens gaps later, and nothing
+        below the recovery point, or below a snapshot (written after the data), can be missing.
+        """
+        base = segment.base_offset
+        return (
+            base > max(self.end_offset, recovery_point)
+            and base not in self.snapshots
+            and not self.config.compact
+        )
+
+    def _reread_segment(self, segment: Segment, start: int) -> None:
+        """Reads the segment from offset `start` on. If it has to be cut, those after it go."""
         position = self._trusted_indexes(segment, start)
         segment.flushed = min(segment.flushed, position)
-        size = segment.size
-        expected = max(self.end_offset, segment.base_offset)
+        expected = -1 if position else max(self.end_offset, segment.base_offset)
         bad: NoBatch | None = None
         kind = Kind.BAD_BATCH
         try:
@@ -403,6 +432,7 @@ class _Recovery:
                 last = header.base_offset + header.last_offset_delta
                 if last < start:
                     segment.add(header.size, last, header.max_timestamp)
+                    expected = last + 1
                     continue
                 if header.base_offset < expected and header.magic == 2:
                     reason = f"offset {header.base_offset} follows {expected - 1}"
@@ -420,20 +450,21 @@ class _Recovery:
             bad = problem
         self.end_offset = expected
         if bad is None:
-            return True
+            return
         if bad.torn:
             kind = Kind.TORN_TAIL
         name = file_name(segment.base_offset, LOG)
         self.found(
             kind,
             f"{name} at byte {bad.position}, offset {expected}: {bad.reason}; "
-            f"{size - bad.position} bytes are cut off",
+            f"{segment.size - bad.position} bytes are cut off",
         )
+        # In this order: if recovery is cut short now, the next one finds the same.
+        self._remove_segments(self.segments.index(segment) + 1)
         file = segment.file()
         file.truncate(bad.position)
         file.sync()
         segment.size = segment.end = bad.position
-        return False
 
     def _trusted_indexes(self, segment: Segment, start: int) -> int:
         """Gives the segment the part of its indexes that lies below `start`; the position of the
@@ -513,7 +544,7 @@ class _Recovery:
                 )
 
     def _remove_segments(self, start: int) -> None:
-        for segment in self.segments[start:]:
+        for segment in reversed(self.segments[start:]):
             self.found(
                 Kind.CUT_SEGMENT,
                 f"the segment {file_name(segment.base_offset, LOG)} lies after a cut: removed",
@@ -521,6 +552,8 @@ class _Recovery:
             segment.close()
             for path in segment.rename_files(DELETED):
                 self.fs.remove(path)
+        if start < len(self.segments):
+            self.fs.sync_dir(self.directory)
         del self.segments[start:]
 
     # --- indexes of segments that need not be read

@@ -383,6 +383,10 @@ class Segment:
     def find_newest(self) -> None:
         """Largest timestamp and bytes since the last index entry, from the time index's last
         entry and the batches from the offset index's last entry on."""
+        if not self._time_index_fits():
+            logger.warning("%s does not fit its log and is rebuilt", self.path(TIMEINDEX))
+            self.rebuild_indexes()
+            return
         self._newest, self._newest_offset = self.time_index.last()
         _, position = self.offset_index.last()
         self.since_index = self.size - position
@@ -390,6 +394,19 @@ class Segment:
             for _, header in walk_headers(self.file(), position, self.size):
                 if header.max_timestamp > self._newest:
                     self._newest, self._newest_offset = header.max_timestamp, header.last_offset
+
+    def _time_index_fits(self) -> bool:
+        """Whether the batch that the last entry tells has that timestamp; an empty index fits a
+        segment that has no other index entries either."""
+        timestamp, offset = self.time_index.last()
+        if timestamp < 0:
+            return not len(self.offset_index)
+        found = self.locate(offset)
+        return (
+            found is not None
+            and found[1].max_timestamp == timestamp
+            and found[1].base_offset <= offset
+        )
 
     # --- timestamps
 
