@@ -14,17 +14,15 @@ from collections import deque
 from struct import Struct
 from typing import TYPE_CHECKING, Any
 
-from storage.log import LogSlice
-
 from broker.context import Context
 from broker.dispatch import FETCH, PRODUCE, Parked, Route
 from broker.sending import FilePiece, send_pieces
 from protocol.errors import Malformed
-from protocol.header import decode_request_header
+from storage.log import LogSlice
 
 if TYPE_CHECKING:
     from broker.connections import Connections
-    from broker.handlers.produce import ProduceCall
+    from broker.handlers.produce import Call
 
 log = logging.getLogger("odradek.connections")
 
@@ -77,7 +75,7 @@ class Connection:
         # Bytes after the last handled frame, kept while the connection is parked.
         self._pending = bytearray()
         self._buffer: bytearray | None = None
-        self._calls: list[ProduceCall] = []
+        self._calls: list[Call] = []
         # True while frames are being handled: staged batches and frames to come lie in the buffer.
         self._in_pass = False
         self._parked = False
@@ -228,14 +226,9 @@ class Connection:
         return True
 
     def _produce(self, frame: memoryview, version: int) -> None:
-        header, pos = decode_request_header(frame)
-        context = self._context
-        context.api_key = PRODUCE
-        context.version = version
-        context.correlation_id = header.correlation_id
-        context.client_id = header.client_id
-        self._calls.append(self._owner.begin_produce(context, frame, pos))
-        self._owner.answer_after_write(self)
+        owner = self._owner
+        self._calls.append(owner.begin_produce(owner.node, self._context, frame, version))
+        owner.answer_after_write(self)
 
     def _take(self, route: Route, request: Any, result: Any) -> None:
         """Queue the answer, or park until it is there."""
@@ -314,29 +307,35 @@ class Connection:
         """The pass is written: answer its Produce requests, in order, as far as they are
         settled.
         """
-        while self._calls and not self.closed:
-            call = self._calls[0]
-            if not call.settled():
-                self._park_on_replication(call)
-                return
+        calls = self._calls
+        answered = 0
+        for call in calls:
+            if call.acks == -1 and not call.settled():
+                break
+            answered += 1
             self._answer_produce(call, timed_out=False)
+            if self.closed:
+                return
+        del calls[:answered]
+        if calls:
+            self._park_on_replication(calls[0])
+            return
         if self.closed or self._in_pass:
             return
         self._release_buffer()
         if self._flush() and not self._parked:
             self._go_on()
 
-    def _answer_produce(self, call: "ProduceCall", *, timed_out: bool) -> None:
-        self._calls.pop(0)
-        out = bytearray(4)
+    def _answer_produce(self, call: "Call", *, timed_out: bool) -> None:
         try:
-            if call.answer(out, timed_out=timed_out):
-                out[:4] = (len(out) - 4).to_bytes(4, "big")
-                self._out.append(bytes(out))
+            answer = call.answer(timed_out=timed_out)
         except Malformed as error:
             self.close(str(error))
+            return
+        if answer is not None:
+            self._out.append(answer)
 
-    def _park_on_replication(self, call: "ProduceCall") -> None:
+    def _park_on_replication(self, call: "Call") -> None:
         """acks=all waits for the high watermark."""
         from broker.replication_wait import ReplicationWait
 
@@ -349,8 +348,9 @@ class Connection:
         self._parked_on = None
         self._parked = False
         if self._calls:
-            self._answer_produce(self._calls[0], timed_out=timed_out)
-        self.complete()
+            self._answer_produce(self._calls.pop(0), timed_out=timed_out)
+        if not self.closed:
+            self.complete()
 
     # --- sending
 

@@ -4,17 +4,22 @@ import asyncio
 import logging
 import socket
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from broker.connection import Connection
 from broker.context import Context
 from broker.dispatch import Dispatcher
 
 if TYPE_CHECKING:
-    from broker.handlers.produce import ProduceCall
+    from collections.abc import Callable
+
+    from broker.context import Node
+    from broker.handlers.produce import Call
     from broker.listeners import Endpoint
 
 log = logging.getLogger("odradek.connections")
+
+BeginProduce: TypeAlias = "Callable[[Node, Context, memoryview, int], Call]"
 
 BUFFER_SIZE = 1 << 16
 BUFFERS_KEPT = 64
@@ -38,7 +43,7 @@ class Connections:
         self._to_complete: list[Connection] = []
         self._scheduled = False
         self._accepted = 0
-        self._begin_produce: object = None
+        self.begin_produce: BeginProduce = self._import_produce
         self._sweep: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
@@ -137,11 +142,14 @@ class Connections:
 
     # --- the pass's write
 
-    def begin_produce(self, context: Context, frame: memoryview, pos: int) -> "ProduceCall":
-        """Stage a Produce request. The handler is imported at the first one."""
-        from broker.handlers.produce import ProduceCall
+    def _import_produce(
+        self, node: "Node", context: Context, frame: memoryview, version: int
+    ) -> "Call":
+        """The first Produce: from now on `begin_produce` is the handler's own."""
+        from broker.handlers.produce import begin
 
-        return ProduceCall(self.node, context, frame, pos)
+        self.begin_produce = begin
+        return begin(node, context, frame, version)
 
     def answer_after_write(self, connection: Connection) -> None:
         """Have the connection's Produce requests answered once this turn's batches are written."""

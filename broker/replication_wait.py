@@ -3,13 +3,13 @@
 import asyncio
 from collections.abc import Callable
 
-from broker.handlers.produce import ProduceCall
+from broker.handlers.produce import Call
 
 
 class ReplicationWait:
     """Wakes with each change of the partitions; calls `resume(timed_out)` once."""
 
-    def __init__(self, call: ProduceCall) -> None:
+    def __init__(self, call: Call) -> None:
         self._call = call
         self._resume: Callable[[bool], None] | None = None
         self._timer: asyncio.TimerHandle | None = None

@@ -29,6 +29,55 @@ _FIXED_V2 = Struct(">ihqq")
 _FIXED_V0 = Struct(">ihq")
 
 
+_ONE_START = Struct(">hhih").unpack_from  # API key, version, correlation id, client id's length
+_ONE_TOPIC = Struct(">BBhiBB").unpack_from  # tags, id, acks, timeout, topics, length of the name
+_ONE_PARTITION = Struct(">BiB").unpack_from  # partitions, index, length of the records
+_ONE_ANSWER_HEAD = Struct(">iiBB").pack  # frame length, correlation id, tags, topics
+_ONE_ANSWER = Struct(">Bihqqq9s").pack  # partitions, index, error, offsets and times, the rest
+_ONE_REST = b"\x01\0\0\0\0\0\0\0\0"
+"""No record errors, no message, the partition's and topic's tags, throttle time 0, tags."""
+
+One = tuple[int, int, int, bytes, str, int, memoryview]
+"""Correlation id, acks, timeout in ms, encoded name, name, partition, records."""
+
+
+def read_one(frame: memoryview) -> One | None:
+    """A request frame of version 9 to 12, header included, that has the shape nearly all have: no
+    transactional id, one topic, one partition, no tags. None for every other shape, also for bytes
+    that are no request: `decode_request` tells these apart.
+    """
+    try:
+        _, _, correlation_id, length = _ONE_START(frame)
+        pos = 10 + length if length > 0 else 10
+        tags, transactional, acks, timeout_ms, topics, length = _ONE_TOPIC(frame, pos)
+        if tags or transactional or topics != 2 or not 0 < length < 128:
+            return None
+        start = pos + 9
+        pos = start + length
+        partitions, index, size = _ONE_PARTITION(frame, pos)
+        if partitions != 2:
+            return None
+        pos += 6
+        if size > 127:
+            size, pos = read_uvarint(frame, pos - 1)
+        end = pos + size - 1
+        if size == 0 or frame[end : end + 3] != b"\0\0\0":  # type: ignore[comparison-overlap]
+            return None
+    except (struct_error, IndexError, Malformed):
+        return None
+    raw = bytes(frame[start : start + length])
+    name = str(raw[1:], "utf-8", "replace")
+    return correlation_id, acks, timeout_ms, raw, name, index, frame[pos:end]
+
+
+def write_one(
+    correlation_id: int, raw: bytes, index: int, base_offset: int, append_time: int, log_start: int
+) -> bytes:
+    """The answer frame, its length in front, to what `read_one` read, when all went well."""
+    body = _ONE_ANSWER(2, index, 0, base_offset, append_time, log_start, _ONE_REST)
+    return _ONE_ANSWER_HEAD(len(raw) + 46, correlation_id, 0, 2) + raw + body
+
+
 class PartitionResult:
     """What is answered for one partition. Record errors are (index in the batch, message)."""
 

@@ -6,9 +6,10 @@ record (KIP-467); 9 flexible (KIP-482); 10 the present leader with a refusal (KI
 10 (KIP-890); 13 topic ids (KIP-516).
 
 The hot path: the request is read by hand (`protocol.produce_wire`), each batch is staged in its log
-from the receive buffer, and the answers are written after the pass's write (`ProduceCall.answer`).
-Refusals of a partition are codes; the first check that fails decides, in Apache Kafka's order:
-topic, record format, acks, leadership, min.insync.replicas, then the log's own checks.
+from the receive buffer, and the answers are written after the pass's write (`OneBatch`,
+`ProduceCall`). Refusals of a partition are codes; the first check that fails decides, in Apache
+Kafka's order: topic, record format, acks, leadership, min.insync.replicas, then the log's own
+checks.
 
 Left out: transactional batches (no transaction coordinator yet) answer INVALID_TXN_STATE; quotas;
 the current leader is not told with NOT_LEADER_OR_FOLLOWER.
@@ -21,12 +22,18 @@ from broker.cluster.view import INTERNAL_TOPICS
 from broker.context import Context, Node
 from broker.errors import REFUSALS, code_of
 from broker.partition import Partition
+from protocol.batch import HEADER_SIZE
 from protocol.errors import CorruptRecord, ErrorCode, Malformed
+from protocol.header import decode_request_header
 from protocol.produce_wire import (
+    FLEXIBLE_SINCE,
+    TOPIC_IDS_SINCE,
     PartitionResult,
     TopicResult,
     decode_request,
     encode_response,
+    read_one,
+    write_one,
 )
 from protocol.record_errors import InvalidRecord
 
@@ -37,6 +44,7 @@ NONE = int(ErrorCode.NONE)
 ACKS = (-1, 0, 1)
 MIN_BATCH = 14
 TRANSACTIONAL = 0x10
+ATTRIBUTES_AT = 22  # the low byte
 CODEC_MASK = 0x07
 ZSTD = 4
 ADMIN_CLIENT_ID = "__admin_client"
@@ -45,6 +53,109 @@ MAX_DECOMPRESSED = 1 << 27
 
 # Bytes 8 to 23 of a batch: length, leader epoch, magic, CRC, attributes.
 _LENGTH_TO_ATTRIBUTES = Struct(">iibIh").unpack_from
+
+
+class OneBatch:
+    """The ordinary request in hand: one batch, staged, for one partition. Cheaper than
+    `ProduceCall`, which answers everything else."""
+
+    __slots__ = (
+        "_appended",
+        "_correlation_id",
+        "_index",
+        "_partition",
+        "_raw",
+        "acks",
+        "timeout_ms",
+    )
+
+    def __init__(
+        self,
+        correlation_id: int,
+        acks: int,
+        timeout_ms: int,
+        raw: bytes,
+        partition: Partition,
+        appended: "Appended",
+    ) -> None:
+        self._correlation_id = correlation_id
+        self.acks = acks
+        self.timeout_ms = timeout_ms
+        self._raw = raw
+        self._partition = partition
+        self._appended = appended
+
+    def settled(self) -> bool:
+        """Whether the batch is as safe as acks asks for (or cannot become so any more)."""
+        return self.acks != -1 or not _waits(self._partition, self._appended)
+
+    def partitions(self) -> list[Partition]:
+        """The partition whose high watermark this call waits for."""
+        return [self._partition]
+
+    def answer(self, *, timed_out: bool = False) -> bytes | None:
+        """The response frame; None when none is due (acks=0)."""
+        partition, appended = self._partition, self._appended
+        log = partition.log
+        if (
+            log is not None
+            and appended.last_offset < log.end_offset
+            and (self.acks != -1 or log.high_watermark > appended.last_offset)
+        ):
+            if self.acks == 0:
+                return None
+            return write_one(
+                self._correlation_id,
+                self._raw,
+                partition.index,
+                appended.base_offset,
+                appended.log_append_time_ms,
+                appended.log_start_offset,
+            )
+        result = PartitionResult(partition.index)
+        _settle(partition, appended, result, self.acks, timed_out)
+        return _frame(self.acks, self._correlation_id, FLEXIBLE_SINCE, [(self._raw, [result])])
+
+
+def _waits(partition: Partition, appended: "Appended") -> bool:
+    """Whether a written batch still waits for its replicas."""
+    log = partition.log
+    return (
+        log is not None
+        and partition.leader == partition.broker_id
+        and log.high_watermark <= appended.last_offset < log.end_offset
+    )
+
+
+def _settle(
+    partition: Partition, appended: "Appended", result: PartitionResult, acks: int, timed_out: bool
+) -> None:
+    """What became of a staged batch, after the pass's write."""
+    log = partition.log
+    if log is None or appended.last_offset >= log.end_offset:
+        result.error_code = int(ErrorCode.KAFKA_STORAGE_ERROR)
+    elif acks == -1 and log.high_watermark <= appended.last_offset:
+        if partition.leader != partition.broker_id:
+            result.error_code = int(ErrorCode.NOT_LEADER_OR_FOLLOWER)
+        elif timed_out:
+            result.error_code = int(ErrorCode.REQUEST_TIMED_OUT)
+    else:
+        result.base_offset = appended.base_offset
+        result.log_append_time_ms = appended.log_append_time_ms
+        result.log_start_offset = appended.log_start_offset
+
+
+def _frame(acks: int, correlation_id: int, version: int, topics: list[TopicResult]) -> bytes | None:
+    """The response frame. Raises Malformed where acks=0 met a refusal: closing the connection is
+    the only way its client learns of it."""
+    if acks == 0:
+        if any(result.error_code for _, results in topics for result in results):
+            raise Malformed("a produce request with acks=0 was refused")
+        return None
+    out = bytearray(4)
+    encode_response(out, correlation_id, version, topics)
+    out[:4] = (len(out) - 4).to_bytes(4, "big")
+    return bytes(out)
 
 
 class ProduceCall:
@@ -57,7 +168,6 @@ class ProduceCall:
         "_staged",
         "acks",
         "correlation_id",
-        "failed",
         "timeout_ms",
         "topics",
         "version",
@@ -75,7 +185,6 @@ class ProduceCall:
         _, self.acks, self.timeout_ms, topics = decode_request(body, pos, version)
         self._staged: list[tuple[Partition, Appended, PartitionResult]] = []
         self.topics: list[TopicResult] = []
-        self.failed = False
         replicas = node.replicas
         for raw, name, topic_id, partitions in topics:
             unknown = NONE
@@ -97,7 +206,6 @@ class ProduceCall:
         result = PartitionResult(index)
         if unknown:
             result.error_code = unknown
-            self.failed = True
             return result
         node = self._node
         partition = node.replicas.partition(name, index)
@@ -110,7 +218,6 @@ class ProduceCall:
             )
         if code:
             result.error_code = int(code)
-            self.failed = True
             return result
         assert partition is not None and records is not None
         self._stage(partition, records, result)
@@ -178,9 +285,8 @@ class ProduceCall:
                     return
             else:
                 records = records[: 12 + int.from_bytes(records[8:12], "big")]
-            if records[22] & TRANSACTIONAL:
+            if records[ATTRIBUTES_AT] & TRANSACTIONAL:
                 result.error_code = int(ErrorCode.INVALID_TXN_STATE)
-                self.failed = True
                 return
             appended = log.stage(records, partition.leader_epoch, now_ms)
         except REFUSALS as error:
@@ -202,7 +308,6 @@ class ProduceCall:
         result.error_code = int(code_of(error))
         if not isinstance(error, CorruptRecord | Malformed):
             result.log_start_offset = log_start_offset
-        self.failed = True
         if isinstance(error, InvalidRecord):
             result.record_errors = list(getattr(error, "record_errors", ()) or ())
             result.error_message = str(error.args[0]) if error.args else None
@@ -210,60 +315,64 @@ class ProduceCall:
     # --- after the write
 
     def settled(self) -> bool:
-        """Whether every appended batch is as safe as acks asks for (or cannot become so any
-        more).
-        """
-        if self.acks != -1:
-            return True
-        for partition, appended, _ in self._staged:
-            log = partition.log
-            if (
-                log is not None
-                and partition.leader == partition.broker_id
-                and appended.last_offset < log.end_offset
-                and log.high_watermark <= appended.last_offset
-            ):
-                return False
-        return True
+        """Whether every appended batch is as safe as acks asks for."""
+        return self.acks != -1 or not any(_waits(p, appended) for p, appended, _ in self._staged)
 
     def partitions(self) -> list[Partition]:
         """The partitions whose high watermark this call waits for."""
         return [partition for partition, _, _ in self._staged]
 
-    def answer(self, out: bytearray, *, timed_out: bool = False) -> bool:
-        """Append the response frame (without its length); False when none is due.
-
-        Raises Malformed to close the connection where acks=0 met a refusal: the client learns of it
-        no other way.
-        """
+    def answer(self, *, timed_out: bool = False) -> bytes | None:
+        """The response frame; None when none is due. Raises Malformed to close the connection."""
         for partition, appended, result in self._staged:
-            self._settle(partition, appended, result, timed_out)
-        if self.acks == 0:
-            if self.failed:
-                raise Malformed("a produce request with acks=0 was refused")
-            return False
-        encode_response(out, self.correlation_id, self.version, self.topics)
-        return True
-
-    def _settle(
-        self, partition: Partition, appended: "Appended", result: PartitionResult, timed_out: bool
-    ) -> None:
-        log = partition.log
-        if log is None or appended.last_offset >= log.end_offset:
-            result.error_code = int(ErrorCode.KAFKA_STORAGE_ERROR)
-            self.failed = True
-            return
-        if self.acks == -1 and log.high_watermark <= appended.last_offset:
-            if partition.leader != partition.broker_id:
-                result.error_code = int(ErrorCode.NOT_LEADER_OR_FOLLOWER)
-            elif timed_out:
-                result.error_code = int(ErrorCode.REQUEST_TIMED_OUT)
-            return
-        result.base_offset = appended.base_offset
-        result.log_append_time_ms = appended.log_append_time_ms
-        result.log_start_offset = appended.log_start_offset
+            _settle(partition, appended, result, self.acks, timed_out)
+        return _frame(self.acks, self.correlation_id, self.version, self.topics)
 
 
-def begin(node: Node, context: Context, body: memoryview, pos: int) -> ProduceCall:
-    """Read and stage a Produce request; the connection answers it after the pass's write."""
-    return ProduceCall(node, context, body, pos)
+Call = OneBatch | ProduceCall
+
+
+def begin(node: Node, context: Context, frame: memoryview, version: int) -> Call:
+    """Read a Produce request frame and stage its batches; the connection answers the call after
+    the pass's write. Raises Malformed. The frame must stay as it is until the pass is written.
+    """
+    if FLEXIBLE_SINCE <= version < TOPIC_IDS_SINCE:
+        call = _begin_one(node, frame)
+        if call is not None:
+            return call
+    header, pos = decode_request_header(frame)
+    context.api_key = header.api_key
+    context.version = version
+    context.correlation_id = header.correlation_id
+    context.client_id = header.client_id
+    return ProduceCall(node, context, frame, pos)
+
+
+def _begin_one(node: Node, frame: memoryview) -> OneBatch | None:
+    """The short way; None, with nothing done, if anything is out of the ordinary or refused."""
+    one = read_one(frame)
+    if one is None:
+        return None
+    correlation_id, acks, timeout_ms, raw, name, index, records = one
+    replicas = node.replicas
+    partition = replicas.partition(name, index)
+    if (
+        partition is None
+        or partition.log is None
+        or partition.leader != partition.broker_id
+        or len(records) < HEADER_SIZE
+        or records[ATTRIBUTES_AT] & TRANSACTIONAL
+        or acks not in ACKS
+        or (acks == -1 and partition.under_min_isr)
+        or name in INTERNAL_TOPICS
+    ):
+        return None
+    try:
+        appended = partition.log.stage(records, partition.leader_epoch, node.clock.now_ms())
+    except REFUSALS:
+        # Nothing was appended: the long way finds the refusal again and words it.
+        return None
+    if not partition.dirty:
+        partition.dirty = True
+        replicas.dirty.append(partition)
+    return OneBatch(correlation_id, acks, timeout_ms, raw, partition, appended)

@@ -6,15 +6,25 @@ from hypothesis import strategies as st
 
 from protocol.compiler import decoder, encoder
 from protocol.errors import Malformed
+from protocol.header import decode_request_header
 from protocol.messages.produce import (
     BatchIndexAndErrorMessage,
+    PartitionProduceData,
     PartitionProduceResponse,
     ProduceRequest,
     ProduceResponse,
+    TopicProduceData,
     TopicProduceResponse,
 )
-from protocol.produce_wire import PartitionResult, decode_request, encode_response
+from protocol.produce_wire import (
+    PartitionResult,
+    decode_request,
+    encode_response,
+    read_one,
+    write_one,
+)
 from tests.kit.strategies import profile, values
+from tests.kit.wire import frame as wire_frame
 
 VERSIONS = range(14)
 
@@ -133,3 +143,48 @@ def test_answers_are_written_alike(
     out = bytearray()
     encode_response(out, 7, version, by_hand)
     assert out == expected
+
+
+@pytest.mark.parametrize("version", range(9, 13))
+@profile(60)
+@given(
+    name=st.text(max_size=60),
+    acks=st.integers(-2, 2),
+    timeout_ms=st.integers(0, 1 << 30),
+    index=st.integers(-1, 9),
+    records=st.binary(max_size=300),
+    client_id=st.none() | st.text(max_size=9),
+    damage=st.none() | st.tuples(st.integers(0, 500), st.integers(0, 255)),
+)
+def test_the_short_reader_reads_what_the_long_one_does(
+    version: int,
+    name: str,
+    acks: int,
+    timeout_ms: int,
+    index: int,
+    records: bytes,
+    client_id: str | None,
+    damage: tuple[int, int] | None,
+) -> None:
+    data = PartitionProduceData(index=index, records=records)
+    topic = TopicProduceData(name=name, partition_data=[data])
+    request = ProduceRequest(acks=acks, timeout_ms=timeout_ms, topic_data=[topic])
+    frame = bytearray(wire_frame(request, version, 77, client_id)[4:])
+    if damage is not None and damage[0] < len(frame):
+        frame[damage[0]] = damage[1]
+    one = read_one(memoryview(frame))
+    if damage is None:
+        assert one is not None or len(name.encode()) > 126
+    if one is None:
+        return
+    header, pos = decode_request_header(frame)
+    transactional_id, *rest, topics = decode_request(memoryview(frame), pos, version)
+    ((raw, long_name, _, ((long_index, long_records),)),) = topics
+    assert transactional_id is None and long_records is not None
+    assert one == (header.correlation_id, *rest, raw, long_name, long_index, long_records)
+    answer = PartitionResult(long_index)
+    answer.base_offset, answer.log_append_time_ms, answer.log_start_offset = 5, -1, 2
+    out = bytearray(4)
+    encode_response(out, header.correlation_id, version, [(raw, [answer])])
+    out[:4] = (len(out) - 4).to_bytes(4, "big")
+    assert write_one(header.correlation_id, raw, long_index, 5, -1, 2) == out
