@@ -48,6 +48,8 @@ def read_one(frame: memoryview) -> One | None:
     """
     try:
         _, _, correlation_id, length = _ONE_START(frame)
+        if length < -1:
+            return None
         pos = 10 + length if length > 0 else 10
         tags, transactional, acks, timeout_ms, topics, length = _ONE_TOPIC(frame, pos)
         if tags or transactional or topics != 2 or not 0 < length < 128:
