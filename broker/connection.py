@@ -138,22 +138,24 @@ class Connection:
         """More of a frame that has its own buffer."""
         body = self._body
         assert body is not None
+        size = self._frame_size
         if self._filled == len(body):
-            body.extend(bytes(min(len(body), self._frame_size - len(body))))
-        with memoryview(body) as view, view[self._filled :] as space:
+            body.extend(bytes(min(len(body), size - len(body))))
+        with memoryview(body) as view, view[self._filled : size] as space:
             count = self._sock.recv_into(space)
         if not count:
             self.close(None)
             return
         self.last_active = self._owner.loop.time()
         self._filled += count
-        if self._filled < self._frame_size:
+        if self._filled < size:
             return
+        self._buffer = body
         self._body = None
         self._filled = self._frame_size = 0
         self._in_pass = True
         try:
-            self._request(memoryview(body))
+            self._request(memoryview(body)[:size])
         finally:
             self._end_pass()
 
@@ -203,7 +205,7 @@ class Connection:
             self._pending = bytearray(rest)
             return
         self._frame_size = size
-        self._body = bytearray(min(size, max(FIRST_RESERVE, 2 * have)))
+        self._body = self._owner.take_large(min(size, max(FIRST_RESERVE, 2 * have)))
         self._body[:have] = rest[4:]
         self._filled = have
 
