@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from broker.context import ApiError, Context, Node
 from broker.handlers import HANDLERS
+from broker.refusals import refusal
 from protocol.apis import API_BY_KEY, Api, request_class, response_class
 from protocol.compiler import decoder, encoder
 from protocol.errors import ErrorCode, Malformed
@@ -84,17 +85,8 @@ class Route:
         return bytes(out)
 
     def refuse(self, version: int, request: Any, code: ErrorCode, message: str | None) -> Any:
-        """This API's answer to a refusal of the whole request. Raises Malformed if it has none."""
-        build = getattr(self.module, "refuse", None)
-        if build is not None:
-            return build(version, request, code, message)
-        response = response_class(self.api.key)()
-        if not hasattr(response, "error_code"):
-            raise Malformed(f"{self.api.name} cannot be answered with {code.name}")
-        response.error_code = int(code)
-        if hasattr(response, "error_message"):
-            response.error_message = message
-        return response
+        """This API's answer to a refusal of the whole request."""
+        return refusal(response_class(self.api.key), version, request, code, message)
 
 
 class Dispatcher:
