@@ -135,8 +135,8 @@ class _Job:
             part.segment.flushed = max(part.segment.flushed, part.size)
             part.segment.index_written(part.writes)
         gone = set(self.stale)
-        new = [offset for offset, _ in self.snapshots]
-        log.snapshots = [offset for offset in log.snapshots if offset not in gone] + new
+        new = {offset for offset, _ in self.snapshots}
+        log.snapshots = sorted((set(log.snapshots) - gone) | new)
         log.recovery_point = max(log.recovery_point, self.end_offset)
         log.synced_offset = max(log.synced_offset, self.end_offset)
         log.flush_started_ms = -1

@@ -378,8 +378,8 @@ class _Recovery:
     # --- after anything else
 
     def _reread(self, recovery_point: int) -> None:
-        start = self._load_snapshot(recovery_point)
         first = self.segments[0].base_offset
+        start = self._load_snapshot(max(recovery_point, first))
         if not self.epochs_known:
             if self.sizes.get(file_name(first, LOG)):
                 self.found(Kind.MISSING_EPOCHS, "leader epochs are read from the batches")

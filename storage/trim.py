@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from storage import flush
 from storage.producers import CorruptSnapshot
 from storage.segment import DELETED, SNAPSHOT, SWAP, Segment, file_name
 
@@ -67,9 +68,8 @@ def _cut(log: Log, offset: int) -> int:
         position, header = found
         offset = min(offset, header.base_offset)
         last.truncate(position, offset)
-    else:
-        # A gap (of compaction, on the leader) lies there: end where a restart will find the end.
-        offset = min(offset, last.next_offset())
+    # Where compaction left a gap (on the leader), end where a restart will find the end.
+    offset = min(offset, last.next_offset())
     log.fs.sync_dir(log.directory)
     return offset
 
@@ -146,9 +146,12 @@ def delete_oldest(log: Log, count: int, now_ms: int) -> None:
         return
     if log.failure is not None:
         raise log.fail(log.failure)
+    start = log.bases[count]
+    if len(log.producers) and start not in log.snapshots:
+        # What the segments tell of producers must be known from elsewhere before they go.
+        flush.flush(log, None)
     with log.io_lock:
         gone = log.segments[:count]
-        start = log.bases[count]
         try:
             # The segment that tells where the log goes on must be there before the others go.
             log.fs.sync_dir(log.directory)

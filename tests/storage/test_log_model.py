@@ -278,10 +278,11 @@ class LogMachine(RuleBasedStateMachine):
     def truncate(self, data: st.DataObject) -> None:
         target = data.draw(st.integers(self.start, self.end + 1))
         self.log.truncate_to(target)
-        kept = [stored for stored in self.batches if stored.last < target]
-        if len(kept) < len(self.batches):
-            # Within a batch: all of it goes.
-            assert self.log.end_offset in (target, self.batches[len(kept)].base, self.start)
+        first = self.log.segments[0].base_offset
+        kept = [stored for stored in self.batches if stored.last < target and stored.base >= first]
+        if target < self.end:
+            # The batch that holds the target goes as a whole, and a gap before it, too.
+            assert self.log.end_offset == max([self.start, *(stored.last + 1 for stored in kept)])
         self.cut(kept, self.log.end_offset)
 
     def cut(self, kept: list[Stored], end: int) -> None:
@@ -308,6 +309,12 @@ class LogMachine(RuleBasedStateMachine):
             self.sequences[header.producer_id] = header.last_sequence + 1
             if header.transactional:
                 self.open_txns.setdefault(header.producer_id, stored.base)
+        for producer, sequence in self.sequences.items():
+            entry = self.log.producers.get(producer)
+            assert entry is not None and entry.next_sequence == sequence
+        # Of producers whose batches are gone from the start the log may know more.
+        for entry in self.log.producers.entries():
+            self.sequences.setdefault(entry.producer_id, entry.next_sequence)
 
     @rule(data=st.data())
     def start_over(self, data: st.DataObject) -> None:
@@ -424,9 +431,9 @@ class LogMachine(RuleBasedStateMachine):
     @invariant()
     def same_stable_offset(self) -> None:
         firsts = list(self.open_txns.values())
-        most = min([*firsts, self.high])
+        most = max(min([*firsts, self.high]), self.start)
         waiting = [txn.first for txn in self.txns if txn.marker >= self.high]
-        least = min([*firsts, *waiting, self.high])
+        least = max(min([*firsts, *waiting, self.high]), self.start)
         if self.exact:
             assert self.log.last_stable_offset == least
         else:
@@ -471,7 +478,7 @@ class RealLogMachine(LogMachine):
 
 TestInMemory = LogMachine.TestCase
 TestInMemory.settings = settings(
-    max_examples=120,
+    max_examples=2500,
     stateful_step_count=40,
     report_multiple_bugs=False,
     deadline=None,
@@ -479,7 +486,7 @@ TestInMemory.settings = settings(
 )
 TestOnDisk = RealLogMachine.TestCase
 TestOnDisk.settings = settings(
-    max_examples=30,
+    max_examples=300,
     stateful_step_count=40,
     report_multiple_bugs=False,
     deadline=None,
