@@ -1,7 +1,7 @@
 """Kafka's wire protocol: bytes to values and back, nothing else.
 
 What lives here: the declarations of all messages (`messages`) and of the records in the
-coordinators' topics (`stored`), the compiler that makes codecs of them, headers, framing, error
+coordinators' topics (`stored`), the compiler that makes codecs of them, headers, error
 codes, record batches and compression. What it may import: the standard library's pure parts and
 the compression libraries; no socket, file, clock, thread or randomness.
 
