@@ -450,6 +450,7 @@ class _Recovery:
             bad = problem
         self.end_offset = expected
         if bad is None:
+            segment.seal()
             return
         if bad.torn:
             kind = Kind.TORN_TAIL
@@ -465,6 +466,7 @@ class _Recovery:
         file.truncate(bad.position)
         file.sync()
         segment.size = segment.end = bad.position
+        segment.seal()
 
     def _trusted_indexes(self, segment: Segment, start: int) -> int:
         """Gives the segment the part of its indexes that lies below `start`; the position of the

@@ -3,6 +3,7 @@
 One machine, run over files in memory and over real ones.
 """
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterable
@@ -19,6 +20,7 @@ from storage.filesystem import FileSystem, MemoryFileSystem, RealFileSystem
 from storage.log import Log
 from tests.storage.log_kit import LIMIT, NOW, batch, config, each_batch, marker, open_log, placed
 
+LONG = os.environ.get("ODRADEK_HYPOTHESIS") == "long"
 PRODUCERS = (11, 12)
 
 
@@ -476,19 +478,19 @@ class RealLogMachine(LogMachine):
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+def profile(examples: int) -> settings:
+    return settings(
+        max_examples=examples * 20 if LONG else examples,
+        stateful_step_count=40,
+        derandomize=not LONG,
+        database=None,
+        report_multiple_bugs=False,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+    )
+
+
 TestInMemory = LogMachine.TestCase
-TestInMemory.settings = settings(
-    max_examples=2500,
-    stateful_step_count=40,
-    report_multiple_bugs=False,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-)
+TestInMemory.settings = profile(150)
 TestOnDisk = RealLogMachine.TestCase
-TestOnDisk.settings = settings(
-    max_examples=300,
-    stateful_step_count=40,
-    report_multiple_bugs=False,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-)
+TestOnDisk.settings = profile(25)
