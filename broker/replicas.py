@@ -78,7 +78,7 @@ class ReplicaManager:
             return self.missing(topic, index, current_leader_epoch)
         if partition.log is None:
             return ErrorCode.KAFKA_STORAGE_ERROR
-        if current_leader_epoch >= 0 and current_leader_epoch != partition.leader_epoch:
+        if current_leader_epoch != partition.leader_epoch and current_leader_epoch != -1:
             if current_leader_epoch < partition.leader_epoch:
                 return ErrorCode.FENCED_LEADER_EPOCH
             return ErrorCode.UNKNOWN_LEADER_EPOCH
@@ -90,7 +90,7 @@ class ReplicaManager:
         """Why a partition is not hosted here: unknown to the cluster, or somewhere else."""
         if self.metadata.view.partition(topic, index) is None:
             return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
-        if current_leader_epoch >= 0:
+        if current_leader_epoch != -1:
             return ErrorCode.UNKNOWN_LEADER_EPOCH
         return ErrorCode.NOT_LEADER_OR_FOLLOWER
 

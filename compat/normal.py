@@ -70,7 +70,7 @@ class _Walk:
     def field(self, spec: FieldSpec, value: Any, path: str) -> Any:
         if spec.name == "error_code":
             self.errors.append(value)
-        rule = rule_for(self.api, path)
+        rule = rule_for(self.api, self.version, path)
         if rule is not None and rule.how == "offer":
             if len(value) > 1:
                 return "<offer>"

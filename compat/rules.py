@@ -1,6 +1,7 @@
 """What two right brokers may answer differently, and why: one table, read by `compat.normal`.
 
-A rule names an API (or `*`), a field by its path without indices, and how the field is compared:
+A rule names an API (or `*`), a field by its path without indices, and how the field is compared,
+for all versions of the API or from one on:
 
     ignore    not at all
     sign      only whether it is negative, zero or positive
@@ -23,10 +24,11 @@ class Rule(NamedTuple):
     how: str
     argument: tuple[str, ...]
     why: str
+    since: int = 0
 
 
-def _rule(api: str, path: str, how: str, *argument: str, why: str) -> Rule:
-    return Rule(api, path, how, argument, why)
+def _rule(api: str, path: str, how: str, *argument: str, why: str, since: int = 0) -> Rule:
+    return Rule(api, path, how, argument, why, since)
 
 
 _HASHED = "Kafka answers in the order of a hash table"
@@ -48,6 +50,8 @@ RULES = (
     _rule("DescribeLogDirs", "results.log_dir", "alias", "log dir", why="a path of this machine"),
     _rule("DescribeLogDirs", "*.total_bytes", "sign", why="size of this machine's disk"),
     _rule("DescribeLogDirs", "*.usable_bytes", "sign", why="free space of this machine's disk"),
+    _rule("ListOffsets", "topics", "sort", "name", since=10, why=_HASHED),
+    _rule("ListOffsets", "*.partitions", "sort", "partition_index", since=10, why=_HASHED),
     _rule("DescribeLogDirs", "results.topics", "sort", "name", why=_HASHED),
     _rule("DescribeLogDirs", "*.partitions", "sort", "partition_index", why=_HASHED),
     _rule("ApiVersions", "finalized_features_epoch", "sign", why="counts this cluster's records"),
@@ -100,9 +104,9 @@ SET_AT_START = frozenset(
 
 
 @cache
-def rule_for(api: str, path: str) -> Rule | None:
+def rule_for(api: str, version: int, path: str) -> Rule | None:
     """The first rule of the table that fits."""
     for rule in RULES:
-        if rule.api in ("*", api) and fnmatchcase(path, rule.path):
+        if version >= rule.since and rule.api in ("*", api) and fnmatchcase(path, rule.path):
             return rule
     return None

@@ -73,7 +73,7 @@ class LeaderEpochCache:
         (-1, -1) when that cannot be told: no epochs, or `epoch` newer than the latest or -1. An
         epoch older than the first entry is answered with itself and the first start offset.
         """
-        if epoch < 0 or not self._epochs or epoch > self.latest:
+        if epoch == NO_EPOCH or not self._epochs or epoch > self.latest:
             return NO_EPOCH, NO_OFFSET
         if epoch == self.latest:
             return epoch, log_end_offset

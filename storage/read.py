@@ -165,8 +165,6 @@ def max_timestamp(log: Log) -> tuple[int, int, int] | None:
             header = batch.header
             if header.max_timestamp != timestamp:
                 continue
-            if header.append_time:
-                return timestamp, header.last_offset, header.leader_epoch
             for one in _records(batch.data, batch.at, header):
                 if one.timestamp == timestamp:
                     return timestamp, one.offset, header.leader_epoch

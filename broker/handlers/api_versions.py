@@ -39,8 +39,8 @@ def handle(node: "Node", context: "Context", request: ApiVersionsRequest) -> Api
             return ApiVersionsResponse(error_code=ErrorCode.INVALID_REQUEST)
         context.software_name = request.client_software_name
         context.software_version = request.client_software_version
-    if version >= CLUSTER_SINCE and not _reached(node, request):
-        return ApiVersionsResponse(error_code=ErrorCode.REBOOTSTRAP_REQUIRED)
+    if version >= CLUSTER_SINCE and (error := _elsewhere(node, request)):
+        return ApiVersionsResponse(error_code=error)
     return ApiVersionsResponse(api_keys=offered())
 
 
@@ -60,9 +60,12 @@ def _is_name(text: str) -> bool:
     return text[:1] in _ALPHANUMERIC and text[-1:] in _ALPHANUMERIC and _INSIDE.issuperset(text)
 
 
-def _reached(node: "Node", request: ApiVersionsRequest) -> bool:
-    """Whether the client is where it believes to be."""
-    return request.cluster_id in (None, node.cluster_id) and request.node_id in (
-        NO_NODE,
-        node.broker_id,
-    )
+def _elsewhere(node: "Node", request: ApiVersionsRequest) -> ErrorCode | None:
+    """Why the client is not where it believes to be; both or neither is to be named."""
+    if request.cluster_id is None and request.node_id == NO_NODE:
+        return None
+    if not request.cluster_id or request.node_id == NO_NODE:
+        return ErrorCode.INVALID_REQUEST
+    if (request.cluster_id, request.node_id) != (node.cluster_id, node.broker_id):
+        return ErrorCode.REBOOTSTRAP_REQUIRED
+    return None

@@ -6,7 +6,8 @@ Per partition, in this order: unknown UNKNOWN_TOPIC_OR_PARTITION, internal topic
 INVALID_TOPIC_EXCEPTION, not led here NOT_LEADER_OR_FOLLOWER, compaction without deletion
 POLICY_VIOLATION, an offset below 0 (but -1, the high watermark) or above the high watermark
 OFFSET_OUT_OF_RANGE. An offset below the log's start changes nothing. A topic and a partition named
-twice are answered once; the last offset counts, as in Apache Kafka.
+twice are answered once, the last offset counts; a topic without partitions is not answered (as in
+Apache Kafka).
 
 Left out: waiting until followers have moved their log start too (the answer's low watermark is the
 leader's log start, which with one replica is the same; the timeout has no use); authorization.
@@ -46,6 +47,7 @@ def handle(
             partitions=[_delete(node, name, index, offset) for index, offset in offsets.items()],
         )
         for name, offsets in wanted.items()
+        if offsets
     ]
     return DeleteRecordsResponse(topics=topics)
 

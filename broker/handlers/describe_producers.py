@@ -1,12 +1,13 @@
 """DescribeProducers (key 61): idempotent and transactional producers of partitions (KIP-664).
 
 Version 0. Any replica answers, not only the leader. A topic that the cluster does not know is
-UNKNOWN_TOPIC_OR_PARTITION with a sentence, an unknown partition of a known topic the same without,
+UNKNOWN_TOPIC_OR_PARTITION (INVALID_TOPIC_EXCEPTION if it cannot be a name) with a sentence, an unknown partition of a known topic the same without,
 as in Apache Kafka. Left out: authorization.
 """
 
 from typing import TYPE_CHECKING
 
+from broker.controller.topics import name_error
 from protocol.errors import ErrorCode
 from protocol.messages.describe_producers import (
     DescribeProducersRequest,
@@ -30,13 +31,15 @@ def handle(
         if topic.name in known:
             partitions = [_describe(node, topic.name, index) for index in topic.partition_indexes]
         else:
-            partitions = [_unknown(index) for index in topic.partition_indexes]
+            error = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+            if name_error(topic.name) is not None:
+                error = ErrorCode.INVALID_TOPIC_EXCEPTION
+            partitions = [_refused(index, error) for index in topic.partition_indexes]
         topics.append(TopicResponse(name=topic.name, partitions=partitions))
     return DescribeProducersResponse(topics=topics)
 
 
-def _unknown(index: int) -> PartitionResponse:
-    error = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+def _refused(index: int, error: ErrorCode) -> PartitionResponse:
     return PartitionResponse(partition_index=index, error_code=error, error_message=error.message)
 
 

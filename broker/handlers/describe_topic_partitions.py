@@ -3,7 +3,8 @@
 Version 0. Topics come sorted by name; a page holds at most as many partitions as the request and
 `max.request.partition.size.limit` allow, at least one, and ends with a cursor to where the next
 page starts. As Apache Kafka 4.4; eligible leader replicas are a KRaft notion and always empty.
-Left out: authorization.
+A cursor that points to none of the topics asked for is INVALID_REQUEST and an empty name
+UNKNOWN_SERVER_ERROR, for every topic. Left out: authorization.
 """
 
 from typing import TYPE_CHECKING
@@ -33,12 +34,11 @@ def handle(
     everything = not request.topics
     start = "" if cursor is None else cursor.topic_name
     asked = view.topics if everything else (topic.name for topic in request.topics)
+    if any(not topic.name for topic in request.topics):
+        return _refused(request, ErrorCode.UNKNOWN_SERVER_ERROR)
+    if cursor is not None and not _in_range(cursor, request):
+        return _refused(request, ErrorCode.INVALID_REQUEST)
     names = {name for name in asked if name >= start}
-    if cursor is not None:
-        if cursor.partition_index < 0:
-            return _refused(request)
-        if not everything:
-            names.add(start)
     left = max(
         1, min(node.config.max_request_partition_size_limit, request.response_partition_limit)
     )
@@ -63,12 +63,18 @@ def handle(
     return response
 
 
-def _refused(request: DescribeTopicPartitionsRequest) -> DescribeTopicPartitionsResponse:
+def _in_range(cursor: Cursor, request: DescribeTopicPartitionsRequest) -> bool:
+    """Whether a cursor points to one of the topics asked for (with none given, to any)."""
+    named = not request.topics or any(t.name == cursor.topic_name for t in request.topics)
+    return named and cursor.partition_index >= 0
+
+
+def _refused(
+    request: DescribeTopicPartitionsRequest, error: ErrorCode
+) -> DescribeTopicPartitionsResponse:
     return DescribeTopicPartitionsResponse(
         topics=[
-            DescribeTopicPartitionsResponseTopic(
-                error_code=ErrorCode.INVALID_REQUEST, name=topic.name
-            )
+            DescribeTopicPartitionsResponseTopic(error_code=error, name=topic.name)
             for topic in request.topics
         ]
     )

@@ -11,7 +11,9 @@ A consumer sees offsets below the high watermark, or with read_committed below t
 offset; a follower sees all. A record found beyond that is answered like none: -1 without error.
 Only the leader answers, but for the debugging replica id -2. Other negative timestamps, and those
 of later versions, are UNSUPPORTED_VERSION per partition. From version 1 a partition named twice is
-INVALID_REQUEST, told for each mention as Apache Kafka 3.9 does, from version 10 once as 4.4 does.
+INVALID_REQUEST, told for each mention as Apache Kafka 3.9 does, from version 10 once as 4.4 does,
+which also leaves out topics without partitions. An unknown isolation level is UNKNOWN_SERVER_ERROR
+per partition.
 
 Left out: tiered storage (-4 is -2, -5 and -6 find nothing, the time limit has no use);
 authorization.
@@ -55,6 +57,7 @@ SINCE = {
 CONSUMER = -1
 DEBUGGER = -2
 READ_COMMITTED = 1
+ISOLATION_LEVELS = (0, READ_COMMITTED)
 NO_TIMESTAMP = -1
 LEADER_EPOCH_SINCE = 4
 OFFSET_NOT_AVAILABLE_SINCE = 5
@@ -70,7 +73,7 @@ def handle(node: "Node", context: "Context", request: ListOffsetsRequest) -> Lis
     version = context.version
     twice = _named_twice(request) if version > 0 else frozenset()
     topics: list[ListOffsetsTopicResponse] = []
-    for topic in _once(request.topics) if twice and version >= ONE_ANSWER_SINCE else request.topics:
+    for topic in _once(request.topics) if version >= ONE_ANSWER_SINCE else request.topics:
         answers: list[ListOffsetsPartitionResponse] = []
         for asked in topic.partitions:
             if (topic.name, asked.partition_index) in twice:
@@ -99,9 +102,13 @@ def _named_twice(request: ListOffsetsRequest) -> frozenset[tuple[str, int]]:
 
 
 def _once(topics: list[ListOffsetsTopic]) -> list[ListOffsetsTopic]:
-    """Every topic and partition once, in order of first mention."""
+    """Every topic that has partitions and every partition once, in order of first mention."""
+    if len(topics) == 1 and len(topics[0].partitions) == 1:
+        return topics
     merged: dict[str, dict[int, ListOffsetsPartition]] = {}
     for topic in topics:
+        if not topic.partitions:
+            continue
         partitions = merged.setdefault(topic.name, {})
         for asked in topic.partitions:
             partitions.setdefault(asked.partition_index, asked)
@@ -119,6 +126,8 @@ def _answer(
     topic: str,
     asked: ListOffsetsPartition,
 ) -> ListOffsetsPartitionResponse:
+    if request.replica_id == CONSUMER and request.isolation_level not in ISOLATION_LEVELS:
+        return _refused(asked, ErrorCode.UNKNOWN_SERVER_ERROR)
     partition = _replica(node, topic, asked, request.replica_id)
     if isinstance(partition, ErrorCode):
         return _refused(asked, partition)
