@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
+from functools import partial
 from typing import Final, NamedTuple
 
 from protocol.batch import BatchHeader, end_txn_marker
@@ -27,7 +28,8 @@ from storage.flush import EPOCHS
 from storage.index import OFFSET_ENTRY, TIME_ENTRY, CorruptIndex, OffsetIndex, TimeIndex
 from storage.metadata import PARTITION_METADATA, decode
 from storage.producers import CorruptSnapshot, ProducerStates
-from storage.scan import NoBatch, crc_ok, walk_headers
+from storage.reread import WrongCrc, reread
+from storage.scan import NoBatch, walk_headers
 from storage.segment import DELETED, INDEX, LOG, SNAPSHOT, TIMEINDEX, TXNINDEX, Segment, file_name
 
 logger = logging.getLogger(__name__)
@@ -424,36 +426,21 @@ class _Recovery:
         position = self._trusted_indexes(segment, start)
         segment.flushed = min(segment.flushed, position)
         expected = -1 if position else max(self.end_offset, segment.base_offset)
-        bad: NoBatch | None = None
-        kind = Kind.BAD_BATCH
-        try:
-            for found in segment.walk(position):
-                header = found.header
-                last = header.base_offset + header.last_offset_delta
-                if last < start:
-                    segment.add(header.size, last, header.max_timestamp)
-                    expected = last + 1
-                    continue
-                if header.base_offset < expected and header.magic == 2:
-                    reason = f"offset {header.base_offset} follows {expected - 1}"
-                    raise NoBatch(found.position, reason, torn=False)
-                if not crc_ok(found.data, found.at, header):
-                    kind = Kind.BAD_CRC
-                    raise NoBatch(found.position, "its CRC is wrong", torn=False)
-                if header.leader_epoch > self.epochs.latest:
-                    self.epochs.assign(header.leader_epoch, header.base_offset)
-                if header.producer_id >= 0:
-                    self._track(segment, found.data, found.at, header, index=True)
-                segment.add(header.size, last, header.max_timestamp)
-                expected = last + 1
-        except NoBatch as problem:
-            bad = problem
+        expected, bad = reread(
+            segment,
+            position,
+            start,
+            expected,
+            self.epochs,
+            partial(self._track, segment, index=True),
+        )
         self.end_offset = expected
         if bad is None:
             segment.seal()
             return
-        if bad.torn:
-            kind = Kind.TORN_TAIL
+        kind = Kind.TORN_TAIL if bad.torn else Kind.BAD_BATCH
+        if isinstance(bad, WrongCrc):
+            kind = Kind.BAD_CRC
         name = file_name(segment.base_offset, LOG)
         self.found(
             kind,

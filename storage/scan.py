@@ -98,7 +98,7 @@ def walk(file: File, position: int, end: int) -> Iterator[Found]:
     while position < end:
         header = header_at(data, at, len(data) - at)
         if header is None or LENGTH_END + header[1] > len(data) - at:
-            data, header = _read_batch(file, position, end)
+            data, header = read_batch(file, position, end)
             at = 0
         yield Found(position, header, data, at)
         size = LENGTH_END + header[1]
@@ -106,7 +106,7 @@ def walk(file: File, position: int, end: int) -> Iterator[Found]:
         at += size
 
 
-def _read_batch(file: File, position: int, end: int) -> tuple[bytes, BatchHeader]:
+def read_batch(file: File, position: int, end: int) -> tuple[bytes, BatchHeader]:
     """A chunk that begins with the batch at `position` and holds it in full."""
     data = file.pread(min(CHUNK, end - position), position)
     header = header_at(data, 0, len(data))
