@@ -5,6 +5,7 @@ Hand-written beside the declaration in `protocol.messages.fetch`; a test holds t
 other.
 """
 
+from collections.abc import Sequence
 from struct import Struct
 
 from storage.log import LogSlice
@@ -24,7 +25,13 @@ _INDEX_TO_STABLE = Struct(">ihqq")
 _INDEX_TO_WATERMARK = Struct(">ihq")
 _ABORTED = Struct(">qq")
 _EPOCH_END = Struct(">iq")
+_LEADER = Struct(">ii")
 NO_REPLICA = b"\xff\xff\xff\xff"
+NO_RECORDS = b""
+NULL = b"\xff\xff\xff\xff"
+
+Endpoint = tuple[int, str, int, str | None]
+"""Broker id, host, port, rack."""
 
 
 class PartitionAnswer:
@@ -33,6 +40,7 @@ class PartitionAnswer:
     __slots__ = (
         "aborted",
         "asked",
+        "current_leader",
         "diverging_epoch",
         "error_code",
         "high_watermark",
@@ -48,21 +56,30 @@ class PartitionAnswer:
         self.last_stable_offset = -1
         self.log_start_offset = -1
         self.aborted: list[tuple[int, int]] | None = None
+        self.current_leader: tuple[int, int] | None = None
         self.diverging_epoch: tuple[int, int] | None = None
-        self.records: LogSlice | bytes = b""
+        self.records: LogSlice | bytes | None = NO_RECORDS
 
     def __len__(self) -> int:
         records = self.records
-        return records.length if isinstance(records, LogSlice) else len(records)
+        if isinstance(records, LogSlice):
+            return records.length
+        return 0 if records is None else len(records)
 
     def refuse(
-        self, code: ErrorCode, aborted: list[tuple[int, int]] | None = None
+        self,
+        code: ErrorCode,
+        aborted: list[tuple[int, int]] | None = None,
+        records: bytes | None = NO_RECORDS,
     ) -> "PartitionAnswer":
-        """An error instead of records."""
+        """An error instead of records. Which refusals say "no list" (None) and which "an empty
+        one" is as in Apache Kafka: before the log is asked, in the log, or while converting.
+        """
         self.error_code = int(code)
         self.high_watermark = self.last_stable_offset = self.log_start_offset = -1
         self.aborted = aborted
-        self.records = b""
+        self.diverging_epoch = None
+        self.records = records
         return self
 
 
@@ -72,8 +89,12 @@ def encode_response(
     error: int,
     session_id: int,
     answers: list[PartitionAnswer],
+    endpoints: Sequence[Endpoint] = (),
 ) -> list[bytes | LogSlice]:
-    """The whole frame, its length in front, as pieces in order."""
+    """The whole frame, its length in front, as pieces in order.
+
+    `endpoints` and the answers' current leaders are for version 16 and later.
+    """
     flexible = version >= FLEXIBLE_SINCE
     out = bytearray(4)
     pieces: list[bytes | LogSlice] = []
@@ -88,14 +109,14 @@ def encode_response(
             if isinstance(answer.records, LogSlice):
                 pieces += (bytes(out), answer.records)
                 out = bytearray()
-            else:
+            elif answer.records:
                 out += answer.records
             if flexible:
                 _partition_tags(out, answer)
         if flexible:
             out.append(0)
     if flexible:
-        out.append(0)
+        _end_tags(out, endpoints)
     if out:
         pieces.append(bytes(out))
     return _with_length(pieces)
@@ -145,11 +166,11 @@ def _topic(out: bytearray, version: int, asked: FetchedPartition) -> None:
     if version >= TOPIC_IDS_SINCE:
         out += asked.topic_id
         return
-    name = asked.topic.encode()
     if version >= FLEXIBLE_SINCE:
-        write_uvarint(out, len(name) + 1)
-    else:
-        out += _INT16.pack(len(name))
+        _text(out, asked.topic)
+        return
+    name = asked.topic.encode()
+    out += _INT16.pack(len(name))
     out += name
 
 
@@ -169,12 +190,12 @@ def _partition(out: bytearray, version: int, answer: PartitionAnswer) -> None:
         _aborted(out, answer.aborted, flexible)
     if version >= 11:
         out += NO_REPLICA
-    _count(out, len(answer), flexible)
+    _count(out, -1 if answer.records is None else len(answer), flexible)
 
 
 def _aborted(out: bytearray, aborted: list[tuple[int, int]] | None, flexible: bool) -> None:
     if aborted is None:
-        out += b"\x00" if flexible else NO_REPLICA
+        out += b"\x00" if flexible else NULL
         return
     _count(out, len(aborted), flexible)
     for producer_id, first_offset in aborted:
@@ -184,9 +205,39 @@ def _aborted(out: bytearray, aborted: list[tuple[int, int]] | None, flexible: bo
 
 
 def _partition_tags(out: bytearray, answer: PartitionAnswer) -> None:
-    if answer.diverging_epoch is None:
+    diverging, leader = answer.diverging_epoch, answer.current_leader
+    out.append((diverging is not None) + (leader is not None))
+    if diverging is not None:
+        out += b"\x00\x0d"
+        out += _EPOCH_END.pack(*diverging)
+        out.append(0)
+    if leader is not None:
+        out += b"\x01\x09"
+        out += _LEADER.pack(*leader)
+        out.append(0)
+
+
+def _end_tags(out: bytearray, endpoints: Sequence[Endpoint]) -> None:
+    if not endpoints:
         out.append(0)
         return
-    out += b"\x01\x00\x0d"
-    out += _EPOCH_END.pack(*answer.diverging_epoch)
-    out.append(0)
+    nodes = bytearray()
+    write_uvarint(nodes, len(endpoints) + 1)
+    for broker_id, host, port, rack in endpoints:
+        nodes += _INT32.pack(broker_id)
+        _text(nodes, host)
+        nodes += _INT32.pack(port)
+        if rack is None:
+            nodes.append(0)
+        else:
+            _text(nodes, rack)
+        nodes.append(0)
+    out += b"\x01\x00"
+    write_uvarint(out, len(nodes))
+    out += nodes
+
+
+def _text(out: bytearray, text: str) -> None:
+    data = text.encode()
+    write_uvarint(out, len(data) + 1)
+    out += data

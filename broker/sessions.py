@@ -23,7 +23,10 @@ name.
 
 @dataclass(slots=True)
 class FetchedPartition:
-    """What a client asks of one partition, and what it was told last. Offsets and bytes."""
+    """What a client asks of one partition, and what it was told last. Offsets and bytes.
+
+    `name` is the topic's name also where it was asked for by id; None while no topic has that id.
+    """
 
     topic: str
     topic_id: bytes
@@ -35,6 +38,7 @@ class FetchedPartition:
     log_start_offset: int = -1
     sent_high_watermark: int = -1
     sent_log_start_offset: int = -1
+    name: str | None = None
 
     @property
     def key(self) -> PartitionKey:
@@ -150,6 +154,7 @@ class FetchSessions:
         for asked in changed:
             present = session.partitions.get(asked.key)
             if present is not None:
+                asked.name = present.name
                 asked.sent_high_watermark = present.sent_high_watermark
                 asked.sent_log_start_offset = present.sent_log_start_offset
             session.partitions[asked.key] = asked

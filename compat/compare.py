@@ -91,10 +91,10 @@ def _differing_lists(a: list[Any], b: list[Any], path: str) -> Iterator[tuple[st
             if name not in names_a:
                 yield f"{path}[{name}]", NOT_THERE, value
         return
-    if len(a) != len(b):
-        yield f"{path}[count]", len(a), len(b)
-    for index, (left, right) in enumerate(zip(a, b, strict=False)):
-        name = names_a[index]
+    for index in range(max(len(a), len(b))):
+        left = a[index] if index < len(a) else NOT_THERE
+        right = b[index] if index < len(b) else NOT_THERE
+        name = (names_a if index < len(a) else names_b)[index]
         yield from differing(left, right, f"{path}[{index if name is None else name}]")
 
 

@@ -22,7 +22,7 @@ from storage.log import LogSlice
 
 from broker.context import Context, Node
 from broker.errors import REFUSALS, code_of
-from broker.fetch_wire import PartitionAnswer, encode_response
+from broker.fetch_wire import Endpoint, PartitionAnswer, encode_response
 from broker.partition import Partition
 from broker.sessions import (
     FINAL_EPOCH,
@@ -39,11 +39,19 @@ from protocol.record_errors import UnsupportedCompression
 from protocol.wire import ZERO_UUID
 from storage.errors import OffsetOutOfRange
 
-NO_RECORDS = b""
 READ_COMMITTED = 1
+ISOLATION_LEVELS = (0, READ_COMMITTED)
 MAX_INT32 = 0x7FFFFFFF
 MAX_DECOMPRESSED = 1 << 27
 """Bytes that one batch may hold when it is converted for an old client."""
+
+MAGIC_2_SINCE = 4
+ZSTD_SINCE = 10
+IDS_SINCE = 13
+ENDPOINTS_SINCE = 16
+TELL_LEADER = (ErrorCode.NOT_LEADER_OR_FOLLOWER, ErrorCode.FENCED_LEADER_EPOCH)
+BATCH_OVERHEAD = 12
+"""Bytes of a batch that its own length does not count."""
 
 Answer = list[bytes | LogSlice]
 
@@ -55,10 +63,11 @@ class FetchCall:
         self._node = node
         self._version = context.version
         self._correlation_id = context.correlation_id
+        self._listener = context.listener
         self._request = request
         self._session: Session | None = None
         self._session_id = INVALID_SESSION_ID
-        self._incremental = False
+        self._create_session = False
         self._error = ErrorCode.NONE
         self._waiting: list[Partition] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -77,23 +86,18 @@ class FetchCall:
             request.session_id == INVALID_SESSION_ID and request.session_epoch == FINAL_EPOCH
         ):
             return asked
-        by_id = self._version >= 13
-        now_ms = self._node.clock.now_ms()
         if request.session_epoch in (INITIAL_EPOCH, FINAL_EPOCH):
             if request.session_id != INVALID_SESSION_ID:
                 sessions.remove(request.session_id)
-            if request.session_epoch == INITIAL_EPOCH and asked:
-                privileged = self._replica_id() >= 0
-                self._session = sessions.create(asked, now_ms, by_id=by_id, privileged=privileged)
-                if self._session is not None:
-                    self._session_id = self._session.session_id
+            self._create_session = request.session_epoch == INITIAL_EPOCH
             return asked
-        return self._continue(sessions, asked, now_ms, by_id=by_id)
+        return self._continue(sessions, asked)
 
     def _continue(
-        self, sessions: FetchSessions, asked: list[FetchedPartition], now_ms: int, *, by_id: bool
+        self, sessions: FetchSessions, asked: list[FetchedPartition]
     ) -> list[FetchedPartition]:
-        request = self._request
+        request, by_id = self._request, self._version >= IDS_SINCE
+        now_ms = self._node.clock.now_ms()
         found = sessions.resume(request.session_id, request.session_epoch, now_ms, by_id=by_id)
         if isinstance(found, ErrorCode):
             self._error = found
@@ -107,27 +111,42 @@ class FetchCall:
         if not found.partitions:
             # Nothing is left to fetch: Apache Kafka drops the session and says so with id 0.
             sessions.remove(found.session_id)
-            return []
+            return asked if forgotten else []
         self._session = found
         self._session_id = found.session_id
-        self._incremental = True
-        return list(found.partitions.values())
+        partitions = list(found.partitions.values())
+        if by_id:
+            for one in partitions:
+                if one.name is None:
+                    one.name = self._name(one.topic_id)
+        return partitions
 
     def _asked(self) -> list[FetchedPartition]:
-        return [
-            FetchedPartition(
-                topic.topic,
-                topic.topic_id,
-                p.partition,
-                p.fetch_offset,
-                p.partition_max_bytes,
-                p.current_leader_epoch,
-                p.last_fetched_epoch,
-                p.log_start_offset,
-            )
-            for topic in self._request.topics
-            for p in topic.partitions
-        ]
+        """What the request names; of a partition named twice the last mention, in the place of the
+        first.
+        """
+        asked: list[FetchedPartition] = []
+        for topic in self._request.topics:
+            name = topic.topic if self._version < IDS_SINCE else self._name(topic.topic_id)
+            for p in topic.partitions:
+                one = FetchedPartition(
+                    topic.topic,
+                    topic.topic_id,
+                    p.partition,
+                    p.fetch_offset,
+                    p.partition_max_bytes,
+                    max(p.current_leader_epoch, -1),
+                    p.last_fetched_epoch,
+                    p.log_start_offset,
+                )
+                one.name = name
+                asked.append(one)
+        if len(asked) > 1:
+            return list({one.key: one for one in asked}.values())
+        return asked
+
+    def _name(self, topic_id: bytes) -> str | None:
+        return None if topic_id == ZERO_UUID else self._node.replicas.topic_name(topic_id)
 
     def _replica_id(self) -> int:
         if self._version >= 15:
@@ -141,86 +160,96 @@ class FetchCall:
         request = self._request
         if self._error:
             return self._encode([])
-        limit = min(request.max_bytes if self._version >= 3 else MAX_INT32, self._cap())
-        left = max(limit, 0)
+        left = min(request.max_bytes if self._version >= 3 else MAX_INT32, self._cap())
+        enough = min(request.min_bytes, left)
         size = 0
-        at_once = not self._partitions or request.max_wait_ms <= 0
+        at_once = request.max_wait_ms <= 0
         answers: list[PartitionAnswer] = []
+        unknown: list[PartitionAnswer] = []
         for asked in self._partitions:
-            answer = self._read(asked, left, min_one=self._version >= 3 and size == 0)
+            answer = PartitionAnswer(asked)
+            if not self._known(asked, answer):
+                unknown.append(answer)
+                continue
+            self._read(answer, left, min_one=self._version >= 3 and size == 0)
             answers.append(answer)
             length = len(answer)
             size += length
-            left = max(left - length, 0)
+            left = max(left - length, 0) if length else left
             at_once = at_once or answer.error_code != 0 or answer.diverging_epoch is not None
-        if not (last or at_once or size >= request.min_bytes):
+        if answers and request.isolation_level not in ISOLATION_LEVELS:
+            return self._failed()
+        if not (last or at_once or not answers or size >= enough):
             return None
-        return self._encode(answers)
+        # What the cluster does not know comes last, as in Apache Kafka.
+        return self._encode(answers + unknown if unknown else answers)
 
     def _cap(self) -> int:
         cap: int = self._node.config.fetch_max_bytes
         return cap
 
-    def _read(self, asked: FetchedPartition, left: int, *, min_one: bool) -> PartitionAnswer:
-        answer = PartitionAnswer(asked)
-        topic = asked.topic
-        if self._version >= 13:
-            name = self._node.replicas.topic_name(asked.topic_id)
-            if name is None or asked.topic_id == ZERO_UUID:
-                return answer.refuse(ErrorCode.UNKNOWN_TOPIC_ID)
-            topic = name
-        partition = self._node.replicas.leader(topic, asked.index, asked.current_leader_epoch)
+    def _known(self, asked: FetchedPartition, answer: PartitionAnswer) -> bool:
+        """Whether the cluster has the partition; if not, the answer says so."""
+        if asked.name is None:
+            answer.refuse(ErrorCode.UNKNOWN_TOPIC_ID, aborted=[])
+            return False
+        node = self._node
+        if (
+            node.replicas.partition(asked.name, asked.index) is None
+            and node.metadata.view.partition(asked.name, asked.index) is None
+        ):
+            answer.refuse(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, aborted=[])
+            return False
+        return True
+
+    def _read(self, answer: PartitionAnswer, left: int, *, min_one: bool) -> None:
+        asked = answer.asked
+        assert asked.name is not None
+        partition = self._node.replicas.leader(asked.name, asked.index, asked.current_leader_epoch)
         if isinstance(partition, ErrorCode):
-            unknown = partition == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
-            return answer.refuse(partition, aborted=[] if unknown else None)
-        if self._replica_id() >= 0:
+            answer.refuse(partition)
+        elif self._replica_id() >= 0:
             known = asked.current_leader_epoch >= 0
-            return answer.refuse(
+            answer.refuse(
                 ErrorCode.UNKNOWN_LEADER_EPOCH if known else ErrorCode.NOT_LEADER_OR_FOLLOWER
             )
-        try:
-            self._fill(answer, partition, asked, left, min_one=min_one)
-        except OffsetOutOfRange:
-            return answer.refuse(ErrorCode.OFFSET_OUT_OF_RANGE)
-        except REFUSALS as error:
-            return answer.refuse(code_of(error))
-        return answer
+        elif self._version >= IDS_SINCE and partition.topic_id != asked.topic_id:
+            answer.refuse(ErrorCode.INCONSISTENT_TOPIC_ID)
+        else:
+            try:
+                self._fill(answer, partition, left, min_one=min_one)
+            except OffsetOutOfRange:
+                answer.refuse(ErrorCode.OFFSET_OUT_OF_RANGE)
+            except REFUSALS as error:
+                answer.refuse(code_of(error))
 
     def _fill(
-        self,
-        answer: PartitionAnswer,
-        partition: Partition,
-        asked: FetchedPartition,
-        left: int,
-        *,
-        min_one: bool,
+        self, answer: PartitionAnswer, partition: Partition, left: int, *, min_one: bool
     ) -> None:
-        log = partition.log
+        log, asked = partition.log, answer.asked
         assert log is not None
         committed = self._request.isolation_level == READ_COMMITTED
         answer.high_watermark = log.high_watermark
         answer.last_stable_offset = log.last_stable_offset
         answer.log_start_offset = log.log_start_offset
-        if asked.last_fetched_epoch >= 0 and self._diverges(answer, partition, asked):
+        if asked.last_fetched_epoch >= 0 and self._diverges(answer, partition):
             return
         upper = log.last_stable_offset if committed else log.high_watermark
         limit = min(left, asked.max_bytes)
         found = log.read(asked.fetch_offset, max(limit, 0), upper, min_one=min_one)
+        if limit < 0 and asked.fetch_offset < upper:
+            answer.refuse(ErrorCode.UNKNOWN_SERVER_ERROR)
+            return
         if committed:
             answer.aborted = []
             if found.length:
                 answer.aborted = log.aborted_transactions(asked.fetch_offset, upper)
-        if not found.length:
-            return
-        if self._version < 4:
-            answer.records = self._down_convert(found, asked, answer)
-            return
-        answer.records = found
+        if found.length:
+            answer.records = found
 
-    def _diverges(
-        self, answer: PartitionAnswer, partition: Partition, asked: FetchedPartition
-    ) -> bool:
+    def _diverges(self, answer: PartitionAnswer, partition: Partition) -> bool:
         """Whether the reader's last epoch ends elsewhere here (KIP-595 truncation detection)."""
+        asked = answer.asked
         assert partition.log is not None
         epoch, end_offset = partition.log.end_offset_for_epoch(asked.last_fetched_epoch)
         if epoch < 0 or end_offset < 0:
@@ -230,48 +259,103 @@ class FetchCall:
             return True
         return False
 
-    def _down_convert(
-        self, found: LogSlice, asked: FetchedPartition, answer: PartitionAnswer
-    ) -> bytes:
-        from protocol.legacy import down_convert
-
-        try:
-            return down_convert(
-                found.bytes(),
-                0 if self._version < 2 else 1,
-                limit=MAX_DECOMPRESSED,
-                first_offset=asked.fetch_offset,
-            )
-        except UnsupportedCompression:
-            answer.refuse(ErrorCode.UNSUPPORTED_COMPRESSION_TYPE)
-            return NO_RECORDS
-
     # --- the answer
 
     def _encode(self, answers: list[PartitionAnswer]) -> Answer:
+        endpoints: list[Endpoint] = []
         if self._session is not None:
-            answers = [a for a in answers if self._has_news(a)]
+            session = self._session
+            answers = [a for a in answers if _has_news(session, a)]
+        elif self._create_session:
+            self._open_session(answers)
+        if self._version < ZSTD_SINCE:
+            for answer in answers:
+                self._suit_old_client(answer)
+        elif self._version >= ENDPOINTS_SINCE:
+            endpoints = self._tell_leaders(answers)
         return encode_response(
-            self._version, self._correlation_id, self._error, self._session_id, answers
+            self._version, self._correlation_id, self._error, self._session_id, answers, endpoints
         )
 
-    def _has_news(self, answer: PartitionAnswer) -> bool:
-        """Whether a session's answer must name the partition; remembers what it is told."""
-        asked = answer.asked
-        news = (
-            len(answer) > 0
-            or answer.error_code != 0
-            or answer.diverging_epoch is not None
-            or asked.sent_high_watermark != answer.high_watermark
-            or asked.sent_log_start_offset != answer.log_start_offset
+    def _failed(self) -> Answer:
+        """The whole request is refused for an isolation level that does not exist."""
+        error, answers = ErrorCode.UNKNOWN_SERVER_ERROR, []
+        if self._version < IDS_SINCE:
+            for topic in self._request.topics:
+                for p in topic.partitions:
+                    asked = FetchedPartition(topic.topic, topic.topic_id, p.partition, 0, 0)
+                    answers.append(PartitionAnswer(asked).refuse(error, aborted=[], records=None))
+        return encode_response(
+            self._version, self._correlation_id, error, self._request.session_id, answers
         )
-        if answer.error_code:
-            # An error is told again next time, so that the client does not miss it.
-            asked.sent_high_watermark = -1
-        else:
+
+    def _open_session(self, answers: list[PartitionAnswer]) -> None:
+        partitions = []
+        for answer in answers:
+            asked = answer.asked
             asked.sent_high_watermark = answer.high_watermark
             asked.sent_log_start_offset = answer.log_start_offset
-        return news or not self._incremental
+            partitions.append(asked)
+        node, privileged = self._node, self._replica_id() >= 0
+        session = node.sessions.create(
+            partitions,
+            node.clock.now_ms(),
+            by_id=self._version >= IDS_SINCE,
+            privileged=privileged,
+        )
+        if session is not None:
+            self._session_id = session.session_id
+
+    def _tell_leaders(self, answers: list[PartitionAnswer]) -> list[Endpoint]:
+        """Who leads instead, where this broker does not or the reader's epoch is over (KIP-951)."""
+        brokers: dict[int, Endpoint] = {}
+        view = self._node.metadata.view
+        for answer in answers:
+            if answer.error_code not in TELL_LEADER or answer.asked.name is None:
+                continue
+            info = view.partition(answer.asked.name, answer.asked.index)
+            if info is None:
+                continue
+            answer.current_leader = (info.leader, info.leader_epoch)
+            place = view.endpoint(info.leader, self._listener)
+            if place is not None:
+                brokers[info.leader] = (info.leader, *place, view.brokers[info.leader].rack)
+        return list(brokers.values())
+
+    def _suit_old_client(self, answer: PartitionAnswer) -> None:
+        """Convert, or refuse what the version cannot carry."""
+        asked = answer.asked
+        partition = self._node.replicas.partition(asked.name or "", asked.index)
+        if partition is None or partition.log is None:
+            return
+        config = partition.log.config
+        if config.compression_type == "zstd":
+            answer.refuse(ErrorCode.UNSUPPORTED_COMPRESSION_TYPE, aborted=[], records=None)
+        elif self._version < MAGIC_2_SINCE and not config.message_downconversion_enable:
+            answer.refuse(ErrorCode.UNSUPPORTED_VERSION, aborted=[], records=None)
+        elif self._version < MAGIC_2_SINCE and isinstance(answer.records, LogSlice):
+            self._down_convert(answer, answer.records.bytes())
+
+    def _down_convert(self, answer: PartitionAnswer, data: bytes) -> None:
+        """Records in the old format, no more bytes than they had before, but the first batch.
+
+        Apache Kafka fills what is left with a part of a batch that is not there; we do not.
+        """
+        from protocol.legacy import down_convert
+
+        def convert(data: bytes) -> bytes:
+            magic = 0 if self._version < 2 else 1
+            first = answer.asked.fetch_offset
+            return down_convert(data, magic, limit=MAX_DECOMPRESSED, first_offset=first)
+
+        try:
+            records = convert(data)
+            if len(records) > len(data):
+                first = convert(data[: BATCH_OVERHEAD + int.from_bytes(data[8:12], "big")])
+                records = records[: max(len(data), len(first))]
+            answer.records = records
+        except UnsupportedCompression:
+            answer.refuse(ErrorCode.UNSUPPORTED_COMPRESSION_TYPE, aborted=[], records=None)
 
     # --- waiting
 
@@ -284,8 +368,7 @@ class FetchCall:
 
     def _register(self) -> None:
         for asked in self._partitions:
-            topic = asked.topic or self._node.replicas.topic_name(asked.topic_id) or ""
-            partition = self._node.replicas.partition(topic, asked.index)
+            partition = self._node.replicas.partition(asked.name or "", asked.index)
             if partition is not None:
                 partition.add_waiter(self)
                 self._waiting.append(partition)
@@ -325,6 +408,25 @@ class FetchCall:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _has_news(session: Session, answer: PartitionAnswer) -> bool:
+    """Whether a session's answer must name the partition; remembers what it is told."""
+    asked = answer.asked
+    news = (
+        len(answer) > 0
+        or answer.error_code != 0
+        or answer.diverging_epoch is not None
+        or asked.sent_high_watermark != answer.high_watermark
+        or asked.sent_log_start_offset != answer.log_start_offset
+    )
+    # An error is told again next time, so that the client does not miss that it is over.
+    asked.sent_high_watermark = -1 if answer.error_code else answer.high_watermark
+    asked.sent_log_start_offset = answer.log_start_offset
+    if len(answer) > 0 and session.partitions.pop(asked.key, None) is not None:
+        # To the back of the order, so that limits do not starve the others.
+        session.partitions[asked.key] = asked
+    return news
 
 
 def handle(node: Node, context: Context, request: FetchRequest) -> Answer | FetchCall:
