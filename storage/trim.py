@@ -60,7 +60,8 @@ def _cut(log: Log, offset: int) -> int:
     # First the snapshots: without them a restart reads again, and trusts nothing, from below here.
     _drop_snapshots(log, lambda snapshot: snapshot > offset)
     keep = log.segment_of(offset) + 1
-    _put_aside(log, log.segments[keep:], 0)
+    # The newest first: if this is cut short, what is left has no hole.
+    _put_aside(log, log.segments[keep:][::-1], 0)
     del log.segments[keep:], log.bases[keep:]
     last = log.segments[-1]
     found = last.locate(offset)
@@ -85,8 +86,7 @@ def _drop_snapshots(log: Log, gone: Callable[[int], bool]) -> None:
 
 
 def _put_aside(log: Log, segments: Sequence[Segment], due_ms: int) -> None:
-    # The newest first: if this is cut short, what is left has no hole.
-    for segment in reversed(segments):
+    for segment in segments:
         segment.close()
         log.pending_deletes += [(due_ms, path) for path in segment.rename_files(DELETED)]
 
@@ -124,7 +124,7 @@ def start_over(log: Log, offset: int, now_ms: int) -> None:
         log.drop_staged()
         try:
             _drop_snapshots(log, lambda _: True)
-            _put_aside(log, log.segments, 0)
+            _put_aside(log, log.segments[::-1], 0)
             log.segments = [log.new_segment(offset, now_ms)]
             log.fs.sync_dir(log.directory)
         except OSError as error:
@@ -155,6 +155,7 @@ def delete_oldest(log: Log, count: int, now_ms: int) -> None:
         try:
             # The segment that tells where the log goes on must be there before the others go.
             log.fs.sync_dir(log.directory)
+            # The oldest first: if this is cut short, what is left has no hole.
             _put_aside(log, gone, now_ms + log.config.file_delete_delay_ms)
         except OSError as error:
             raise log.fail(error) from error
