@@ -61,7 +61,9 @@ def _cut(log: Log, offset: int) -> int:
     _drop_snapshots(log, lambda snapshot: snapshot > offset)
     keep = log.segment_of(offset) + 1
     # The newest first: if this is cut short, what is left has no hole.
-    _put_aside(log, log.segments[keep:][::-1], 0)
+    if keep < len(log.segments):
+        _put_aside(log, log.segments[keep:][::-1], 0)
+        log.fs.sync_dir(log.directory)
     del log.segments[keep:], log.bases[keep:]
     last = log.segments[-1]
     found = last.locate(offset)

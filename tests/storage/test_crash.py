@@ -274,6 +274,44 @@ def test_crash_between_crashes() -> None:
             assert read_all(log) == wanted
 
 
+REMOVALS: dict[str, Step] = {
+    "delete_oldest": lambda log: log.delete_oldest(3, NOW),
+    "truncate_to": lambda log: log.truncate_to(4),
+    "start_over": lambda log: log.truncate_fully_and_start_at(50),
+}
+
+
+@pytest.mark.parametrize("name", REMOVALS)
+@pytest.mark.parametrize("power", [False, True])
+def test_a_removal_that_is_cut_short_leaves_no_hole(name: str, power: bool) -> None:
+    """Whatever of the log is there afterwards, it is in one piece."""
+    outcomes = set()
+    for fault in range(40):
+        for seed in range(5 if power else 1):
+            fs = FaultyFileSystem()
+            log = open_log(fs, settings=config(segment_bytes=150))
+            for _ in range(8):
+                append(log, batch(1))
+            log.advance_high_watermark(8)
+            log.flush()
+            fs.fail_at(fault, forever=True)
+            try:
+                REMOVALS[name](log)
+                done = True
+            except LogDirOffline:
+                done = False
+            after = fs.crash(random.Random(seed).randrange) if power else fs.kill()
+            again = open_log(after, settings=log.config, recovery_point=8)
+            offsets = [header.base_offset for _, header in each_batch(read_all(again))]
+            first = again.segments[0].base_offset
+            assert offsets == list(range(first, again.end_offset)), f"operation {fault}"
+            outcomes.add((first, again.end_offset))
+            assert append(again, batch(1), epoch=5) == again.end_offset - 1
+        if done and not power:
+            break
+    assert len(outcomes) > 1
+
+
 # --- a real process, really killed
 
 CHILD = """

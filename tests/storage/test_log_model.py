@@ -4,6 +4,7 @@ One machine, run over files in memory and over real ones.
 """
 
 import os
+import random
 import shutil
 import tempfile
 from collections.abc import Iterable
@@ -18,6 +19,7 @@ from protocol.batch import parse_header
 from protocol.record import records_of
 from storage.filesystem import FileSystem, MemoryFileSystem, RealFileSystem
 from storage.log import Log
+from tests.kit.faulty_files import FaultyFileSystem
 from tests.storage.log_kit import LIMIT, NOW, batch, config, each_batch, marker, open_log, placed
 
 LONG = os.environ.get("ODRADEK_HYPOTHESIS") == "long"
@@ -45,10 +47,13 @@ class Txn(NamedTuple):
 class LogMachine(RuleBasedStateMachine):
     """See the module."""
 
+    may_truncate = True
+
     def __init__(self) -> None:
         super().__init__()
         self.fs, self.directory = self.new_files()
         self.batches: list[Stored] = []
+        self.gone: list[Stored] = []  # in segments that were deleted
         self.start = 0
         self.end = 0
         self.high = 0
@@ -276,6 +281,7 @@ class LogMachine(RuleBasedStateMachine):
         assert self.log.segments[-1].base_offset == self.end
         assert self.log.segments[-1].size == 0
 
+    @precondition(lambda self: self.may_truncate)
     @rule(data=st.data())
     def truncate(self, data: st.DataObject) -> None:
         target = data.draw(st.integers(self.start, self.end + 1))
@@ -318,6 +324,7 @@ class LogMachine(RuleBasedStateMachine):
         for entry in self.log.producers.entries():
             self.sequences.setdefault(entry.producer_id, entry.next_sequence)
 
+    @precondition(lambda self: self.may_truncate)
     @rule(data=st.data())
     def start_over(self, data: st.DataObject) -> None:
         offset = data.draw(st.integers(0, self.end + 50))
@@ -344,6 +351,7 @@ class LogMachine(RuleBasedStateMachine):
         assume(following <= self.high)
         self.log.delete_oldest(count, self.clock)
         self.start = max(self.start, following)
+        self.gone += [stored for stored in self.batches if stored.base < following]
         self.batches = [stored for stored in self.batches if stored.base >= following]
         assert self.log.segments[0].base_offset == following
 
@@ -478,6 +486,38 @@ class RealLogMachine(LogMachine):
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+class PowerCutMachine(LogMachine):
+    """Now and then the machine goes down, and what was not synced may be gone.
+
+    Without truncation: what it took away may come back then, which followers expect.
+    """
+
+    may_truncate = False
+
+    def new_files(self) -> tuple[FileSystem, str]:
+        return FaultyFileSystem(), "/data/orders-0"
+
+    @rule(seed=st.integers(0, 1 << 16), ahead=st.booleans())
+    def power_cut(self, seed: int, ahead: bool) -> None:
+        assert isinstance(self.fs, FaultyFileSystem)
+        if ahead:
+            self.checkpoint = self.log.recovery_point
+        self.fs = self.fs.crash(random.Random(seed).randrange)
+        self.log = self.open(clean=False)
+        self.end = self.log.end_offset
+        assert self.end >= self.checkpoint, "less than was flushed"
+        first = self.log.segments[0].base_offset
+        history = [stored for stored in self.gone + self.batches if stored.base >= first]
+        self.batches = [stored for stored in history if stored.last < self.end]
+        self.gone = [stored for stored in self.gone if stored.base < first]
+        ends = [stored.last + 1 for stored in self.batches]
+        assert self.end in (*ends[-1:], self.start)
+        self.high = self.log.high_watermark
+        self.learn_producers()
+        self.high = self.end
+        self.log.advance_high_watermark(self.end)
+
+
 def profile(examples: int) -> settings:
     return settings(
         max_examples=examples * 20 if LONG else examples,
@@ -492,5 +532,7 @@ def profile(examples: int) -> settings:
 
 TestInMemory = LogMachine.TestCase
 TestInMemory.settings = profile(150)
+TestPowerCuts = PowerCutMachine.TestCase
+TestPowerCuts.settings = profile(100)
 TestOnDisk = RealLogMachine.TestCase
 TestOnDisk.settings = profile(25)
