@@ -16,9 +16,8 @@ preferred replica other than the leader; node endpoints of new leaders; tiered s
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
-
-from storage.log import LogSlice
 
 from broker.context import Context, Node
 from broker.errors import REFUSALS, code_of
@@ -33,11 +32,14 @@ from broker.sessions import (
     PartitionKey,
     Session,
 )
-from protocol.errors import ErrorCode
+from protocol.errors import CorruptRecord, ErrorCode
 from protocol.messages.fetch import FetchRequest
-from protocol.record_errors import UnsupportedCompression
+from protocol.record_errors import InvalidRecord, UnsupportedCompression
 from protocol.wire import ZERO_UUID
 from storage.errors import OffsetOutOfRange
+from storage.log import LogSlice
+
+log = logging.getLogger("odradek.fetch")
 
 READ_COMMITTED = 1
 ISOLATION_LEVELS = (0, READ_COMMITTED)
@@ -356,6 +358,11 @@ class FetchCall:
             answer.records = records
         except UnsupportedCompression:
             answer.refuse(ErrorCode.UNSUPPORTED_COMPRESSION_TYPE, aborted=[], records=None)
+        except (CorruptRecord, InvalidRecord) as error:
+            # Batches are taken by their headers: the producer's records may be nonsense.
+            name, index, offset = answer.asked.name, answer.asked.index, answer.asked.fetch_offset
+            log.warning("%s-%s at %s cannot be converted: %s", name, index, offset, error)
+            answer.refuse(ErrorCode.CORRUPT_MESSAGE, aborted=[], records=None)
 
     # --- waiting
 

@@ -41,6 +41,7 @@ GROWTH = 50e6
 FRESH_TOPICS = 3000
 """Frames after which the topics are made again: damaged admin requests may have changed them."""
 
+ALONE = ("late", "cut")
 API_VERSIONS = 18
 UNSUPPORTED_VERSION = 35
 ARGUMENTS = ("--set", "auto.create.topics.enable=false")
@@ -59,7 +60,8 @@ class Shot:
     version: int
     correlation_id: int
     answered: str
-    """yes, no (acks=0), or late: the answer may rightly wait, so that nobody waits for it"""
+    """yes, no (acks=0), late (the answer may rightly wait, so that nobody waits for it), or cut (its
+    length does not fit its bytes: what follows would be taken for something else)"""
 
 
 @dataclass(slots=True)
@@ -69,7 +71,7 @@ class Report:
     frames: int = 0
     answers: int = 0
     closed: int = 0
-    let_go: int = 0
+    alone: int = 0
     seconds: float = 0.0
     growth: float = 0.0
     log_lines: int = 0
@@ -92,10 +94,10 @@ def classify(data: bytes) -> Shot:
     """What answer a frame may expect, found out with our own decoder."""
     body = memoryview(data)[4:]
     size = struct.unpack_from(">i", data)[0]
-    if size > len(body):
-        return Shot(data, -1, -1, -1, "late")
+    if 0 < size != len(body):
+        return Shot(data, -1, -1, -1, "cut")
     try:
-        header, pos = decode_request_header(body[:size] if size >= 0 else body, 0)
+        header, pos = decode_request_header(body, 0)
     except Malformed:
         return Shot(data, -1, -1, -1, "yes")
     shot = Shot(data, header.api_key, header.api_version, header.correlation_id, "yes")
@@ -155,15 +157,22 @@ class Fuzzer:
             self.report.frames += done
             shots = shots[done:]
 
-    def let_go(self, shot: Shot) -> None:
-        """A frame whose answer may wait: send it, and close without waiting."""
+    def alone(self, shot: Shot) -> None:
+        """On a connection of its own: close without waiting for a late answer; after a cut frame
+        say that nothing more comes, and the broker must close as well.
+        """
         with Wire(self.bootstrap, timeout=PATIENCE) as wire:
             try:
                 wire.send_bytes(shot.data)
+                if shot.answered == "cut":
+                    wire.half_close()
+                    wire.wait_closed()
             except ConnectionClosed:
                 pass
+            except NoAnswer:
+                self._silent([shot])
         self.report.frames += 1
-        self.report.let_go += 1
+        self.report.alone += 1
 
     def _burst(self, shots: list[Shot]) -> int:
         """How many of the shots are accounted for: all, or up to the one that closed."""
@@ -263,13 +272,12 @@ def warm_up(fuzzer: Fuzzer, generator: Generator) -> None:
     shots = []
     for number, (key, version) in enumerate(generator.offered * 2):
         shots.append(classify(generator.frame(key, version, number)))
-    fuzzer.fire([shot for shot in shots if shot.answered != "late"])
+    fuzzer.fire([shot for shot in shots if shot.answered not in ALONE])
 
 
 def run(bootstrap: str, count: int, seed: int, server: Server | None = None) -> Report:
     """Send `count` frames; raises `Failure` with the frame that did it."""
-    chance = random.Random(seed)
-    generator = Generator(chance, make_topics(bootstrap), offered(bootstrap))
+    generator = Generator(random.Random(seed), make_topics(bootstrap), offered(bootstrap))
     fuzzer = Fuzzer(bootstrap)
     warm_up(fuzzer, generator)
     make_topics(bootstrap)
@@ -281,11 +289,8 @@ def run(bootstrap: str, count: int, seed: int, server: Server | None = None) -> 
     for number, shot in enumerate(shots_of(generator, count)):
         if number % FRESH_TOPICS == FRESH_TOPICS - 1:
             generator.topic_ids[2:] = make_topics(bootstrap)
-        if shot.answered == "late":
-            if chance.random() < 0.2:
-                fuzzer.let_go(shot)
-            else:
-                report.frames += 1
+        if shot.answered in ALONE:
+            fuzzer.alone(shot)
             continue
         waiting.append(shot)
         if len(waiting) == BURST:
@@ -313,7 +318,7 @@ def check_log(server: Server, report: Report) -> None:
     if at >= 0:
         raise Failure(f"a traceback in the log:\n{text[max(0, at - 500) : at + 3000]}")
     # topics are made again now and then, which may be worth a few lines each time
-    allowed = report.closed + report.let_go + 40 * (2 + report.frames // FRESH_TOPICS)
+    allowed = report.closed + report.alone + 40 * (2 + report.frames // FRESH_TOPICS)
     if report.log_lines > allowed:
         raise Failure(f"{report.log_lines} log lines for {report.closed} closed connections")
     if report.growth > GROWTH:
@@ -344,7 +349,7 @@ def main() -> int:
         print(f"{number:9} {name}")
     print(
         f"{report.frames} frames in {report.seconds:.1f} s: {report.answers} answers, "
-        f"{report.closed} connections closed, {report.let_go} not waited for, "
+        f"{report.closed} connections closed, {report.alone} on connections of their own, "
         f"{report.growth / 1e6:.1f} MB growth, {report.log_lines} log lines"
     )
     return 0

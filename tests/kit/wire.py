@@ -104,6 +104,13 @@ class Wire:
         except (BrokenPipeError, ConnectionResetError) as error:
             raise ConnectionClosed(str(error)) from None
 
+    def half_close(self) -> None:
+        """Tell the broker that nothing more will be sent; answers can still be read."""
+        try:
+            self.socket.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            raise ConnectionClosed(str(error)) from None
+
     def receive(self) -> Any:
         """The decoded answer to the oldest unanswered `send`."""
         number, key, version = self._waiting.pop(0)
