@@ -51,20 +51,26 @@ def _dirty_segments(log: Log) -> list[Segment]:
 
 def unflushed_bytes(log: Log) -> int:
     """Bytes written since the last flush."""
-    return sum(segment.size - segment.flushed for segment in _dirty_segments(log))
+    total = 0
+    for segment in reversed(log.segments):
+        left = segment.size - segment.flushed
+        if not left and segment.size:
+            break
+        total += left
+    return total
 
 
 def due(log: Log, now_ms: int, most: int) -> bool:
     """See `Log.flush_due`."""
     if log.recovery_point >= log.end_offset:
         return False
+    if log.pending_snapshots or unflushed_bytes(log) >= most:
+        return True
     started = log.flush_started_ms
     if started < 0:
         # Nothing is known of how long the data has waited: the clock starts now.
         log.flush_started_ms = now_ms
-    elif now_ms - started >= log.config.flush_ms:
-        return True
-    return bool(log.pending_snapshots) or unflushed_bytes(log) >= most
+    return started >= 0 and now_ms - started >= log.config.flush_ms
 
 
 def sync(log: Log) -> None:
@@ -80,22 +86,34 @@ def sync(log: Log) -> None:
 
 
 class _Job:
-    """One flush: taken on the log's thread, run anywhere."""
+    """One flush: taken on the log's thread, run anywhere, or never: then the next one has what
+    this one would have written."""
 
-    __slots__ = ("changes", "end_offset", "epochs", "log", "parts", "snapshots", "stale")
+    __slots__ = (
+        "batches",
+        "changes",
+        "end_offset",
+        "epochs",
+        "log",
+        "parts",
+        "pending",
+        "snapshots",
+        "stale",
+    )
 
     def __init__(self, log: Log) -> None:
         log.write_staged()
         self.log = log
         self.changes = log.changes
         self.end_offset = log.end_offset
+        self.batches = log.batches_written
         self.parts = [_Part(segment) for segment in _dirty_segments(log)]
-        self.epochs: bytes | None = None
         if log.epochs.dirty:
             log.epochs.dirty = False
-            self.epochs = checkpoint.epochs_text(log.epochs.entries())
-        self.snapshots = log.pending_snapshots
-        log.pending_snapshots = []
+            log.pending_epochs = checkpoint.epochs_text(log.epochs.entries())
+        self.epochs = log.pending_epochs
+        self.pending = list(log.pending_snapshots)
+        self.snapshots = list(self.pending)
         if self.snapshots:
             known = self.snapshots[-1][0]
         elif log.snapshots:
@@ -130,12 +148,20 @@ class _Job:
             fs.sync_dir(directory)
         for offset in self.stale:
             fs.remove(f"{directory}/{file_name(offset, SNAPSHOT)}")
+        self._done(log)
+
+    def _done(self, log: Log) -> None:
         # Truncation waits for the lock, so nothing was taken back meanwhile.
         for part in self.parts:
             part.segment.flushed = max(part.segment.flushed, part.size)
             part.segment.index_written(part.writes)
         gone = set(self.stale)
         new = {offset for offset, _ in self.snapshots}
+        for entry in self.pending:
+            log.pending_snapshots.remove(entry)  # in place: a roll may add one meanwhile
+        if log.pending_epochs is self.epochs:
+            log.pending_epochs = None
+        log.batches_flushed = self.batches
         log.snapshots = sorted((set(log.snapshots) - gone) | new)
         log.recovery_point = max(log.recovery_point, self.end_offset)
         log.synced_offset = max(log.synced_offset, self.end_offset)

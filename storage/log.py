@@ -100,6 +100,8 @@ class Log:
         "_staged",
         "active",
         "bases",
+        "batches_flushed",
+        "batches_written",
         "changes",
         "directory",
         "end_offset",
@@ -115,6 +117,7 @@ class Log:
         "on_failure",
         "partition",
         "pending_deletes",
+        "pending_epochs",
         "pending_snapshots",
         "producers",
         "recovery_point",
@@ -148,6 +151,9 @@ class Log:
         self.producers: ProducerStates = state.producers
         self.snapshots: list[int] = state.snapshots  # offsets of the snapshot files, growing
         self.pending_snapshots: list[tuple[int, bytes]] = []  # of rolls, for the next flush
+        self.pending_epochs: bytes | None = None  # what a flush under way writes of them
+        self.batches_written = state.batches_read  # only ever grows, as does the next
+        self.batches_flushed = 0
         self.findings: Sequence[Finding] = state.findings
         self.log_start_offset = state.log_start_offset
         self.end_offset = self.next_offset = state.end_offset
@@ -355,6 +361,7 @@ class Log:
         except OSError as error:
             raise self._write_failed(error) from error
         self._staged = []
+        self.batches_written += len(staged)
         self.end_offset = end = self.next_offset
         tail = self.tail
         if len(tail) > TAIL_MOST:
@@ -724,6 +731,11 @@ class Log:
     def unflushed_bytes(self) -> int:
         """Bytes that a restart after a crash would read again."""
         return flush.unflushed_bytes(self)
+
+    @property
+    def unflushed_batches(self) -> int:
+        """Batches that a restart after a crash would read again, or somewhat more."""
+        return self.batches_written - self.batches_flushed
 
     def close(self, clean: bool = True) -> None:
         """Ends the use of this log. With `clean` everything is flushed and every segment gets its

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from hashlib import blake2b
+from threading import Lock
 from typing import Final, NamedTuple
 
 from storage import checkpoint
@@ -18,7 +19,7 @@ from storage.cleaner import Cleaner, SyncJob
 from storage.config import LogConfig
 from storage.errors import LogDirOffline
 from storage.filesystem import FileSystem
-from storage.log import Log
+from storage.log import FLUSH_BYTES, Log
 from storage.metafiles import (
     CLEAN_SHUTDOWN,
     CLEAN_SHUTDOWN_TEXT,
@@ -50,6 +51,11 @@ MAX_NAME: Final = 255
 DEDUPE_MEMORY: Final = 128 << 20
 LOGS_A_SLICE: Final = 20
 
+FLUSH_BATCHES: Final = 150_000
+"""What a restart after a crash has to read again, over all logs, is kept below FLUSH_BYTES and so
+many batches (3 us each): when it is more, the logs with most of it are flushed."""
+LOGS_A_FLUSH: Final = 20
+
 
 class DirSize(NamedTuple):
     """One log directory for DescribeLogDirs: bytes of the volume, bytes of each partition."""
@@ -64,7 +70,7 @@ class DirSize(NamedTuple):
 class LogDir:
     """One of the broker's directories and what was read from the files at its top."""
 
-    __slots__ = ("clean", "lock", "path", "tables", "written")
+    __slots__ = ("clean", "lock", "path", "tables", "writing", "written")
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -72,6 +78,7 @@ class LogDir:
         self.clean = False
         self.tables: dict[str, dict[Key, int]] = {}
         self.written: dict[str, dict[Key, int]] = {}  # what each checkpoint file holds now
+        self.writing = Lock()
 
 
 def parse_name(name: str) -> Key | None:
@@ -311,11 +318,21 @@ class LogManager:
         self, directory: LogDir, key: Key, config: LogConfig, topic_id: bytes | None, now_ms: int
     ) -> Log:
         path = f"{directory.path}/{key[0]}-{key[1]}"
+        self._forget(directory, key)
         self.fs.mkdir(path)
         log = self._open(directory, key, config, now_ms)
         if topic_id is not None:
             log.assign_topic_id(topic_id)
         return log
+
+    def _forget(self, directory: LogDir, key: Key) -> None:
+        """Nothing that the checkpoints say of a former log of that name is true of a new one: not
+        now, and not after a crash. Raises OSError."""
+        for table in directory.tables.values():
+            table.pop(key, None)
+        for name in CHECKPOINTS:
+            if key in directory.written[name]:
+                self._write_table(directory, name, self._by_dir()[directory.path])
 
     def update_config(self, topic: str, config: LogConfig) -> None:
         """Gives every log of the topic its new settings."""
@@ -436,20 +453,42 @@ class LogManager:
 
     def flush_jobs(self, now_ms: int) -> list[Job]:
         """Due flushes, each may run in a thread: flush.ms, segments that were rolled, and the
-        recovery point that follows the log end by at most some 64 MiB so that a restart reads
-        little. What they write is taken now: run them all, and before making the next ones.
+        recovery points that follow the log ends so that a restart reads little (FLUSH_BYTES,
+        FLUSH_BATCHES). What they write is taken now: run them before making the next ones.
         """
         self.settle()
         jobs: list[Job] = []
-        for key, log in self.logs.items():
-            if log.recovery_point < log.end_offset and not self.is_offline(key):
-                try:
-                    if log.flush_due(now_ms):
-                        work = partial(self._in_thread, self._home[key].path, log.flush_job())
-                        jobs.append(work)
-                except (OSError, LogDirOffline) as error:
-                    self.dir_failed(key, error)
+        for key, log in self._to_flush(now_ms):
+            try:
+                jobs.append(partial(self._in_thread, self._home[key].path, log.flush_job()))
+            except (OSError, LogDirOffline) as error:
+                self.dir_failed(key, error)
+        if jobs:
+            # A restart goes by what the checkpoint says, not by what is on disk.
+            jobs += self.checkpoint_jobs(RECOVERY_POINTS)
         return jobs
+
+    def _to_flush(self, now_ms: int) -> list[tuple[Key, Log]]:
+        due: list[tuple[Key, Log]] = []
+        rest: list[tuple[float, Key, Log]] = []
+        total = 0.0
+        for key, log in self.logs.items():
+            if log.recovery_point >= log.end_offset or self.is_offline(key):
+                continue
+            if log.flush_due(now_ms):
+                due.append((key, log))
+                continue
+            share = max(log.unflushed_bytes / FLUSH_BYTES, log.unflushed_batches / FLUSH_BATCHES)
+            total += share
+            rest.append((share, key, log))
+        if total >= 1:
+            rest.sort(reverse=True)
+            for share, key, log in rest[:LOGS_A_FLUSH]:
+                due.append((key, log))
+                total -= share
+                if total < 0.5:
+                    break
+        return due
 
     def expire_producers(self, now_ms: int) -> int:
         """Forgets producer ids unused for producer.id.expiration.ms; how many."""
@@ -475,35 +514,41 @@ class LogManager:
         run_all(self.checkpoint_jobs(CLEANER_OFFSETS))
 
     def checkpoint_jobs(self, name: str) -> list[Job]:
-        """A job for each directory whose checkpoint file of that name has to be written anew; each
-        may run in a thread (the offsets are taken now)."""
+        """A job for each directory that writes its checkpoint file of that name, if anything
+        changed in it; each may run in a thread (the offsets are taken there)."""
         self.settle()
-        tables: dict[str, dict[Key, int]] = {directory.path: {} for directory in self._online()}
-        for key, log in self.logs.items():
-            table = tables.get(self._home[key].path)
-            if table is not None:
-                offset = self._checkpointed(name, key, log)
-                if offset is not None:
-                    table[key] = offset
-        jobs: list[Job] = []
-        for directory in self._online():
-            table = tables[directory.path]
-            if table != directory.written.get(name):
-                directory.written[name] = table
-                path = f"{directory.path}/{name}"
-                write = partial(checkpoint.write_offsets, self.fs, path, table)
-                jobs.append(partial(self._in_thread, directory.path, write))
-        return jobs
+        return [
+            partial(self._in_thread, path, partial(self._write_table, self._dirs[path], name, logs))
+            for path, logs in self._by_dir().items()
+        ]
 
-    def _checkpointed(self, name: str, key: Key, log: Log) -> int | None:
-        if name == HIGH_WATERMARKS:
-            return log.high_watermark
-        if name == RECOVERY_POINTS:
-            return log.recovery_point
-        if name == LOG_STARTS:
-            start = log.log_start_offset
-            return start if start > log.segments[0].base_offset else None
-        return self.cleaner_offset(key)
+    def _by_dir(self) -> dict[str, list[tuple[Key, Log]]]:
+        """The logs of each directory that is online."""
+        found: dict[str, list[tuple[Key, Log]]] = {d.path: [] for d in self._online()}
+        for key, log in self.logs.items():
+            logs = found.get(self._home[key].path)
+            if logs is not None:
+                logs.append((key, log))
+        return found
+
+    def _write_table(self, directory: LogDir, name: str, logs: list[tuple[Key, Log]]) -> None:
+        """Writes one checkpoint file. Raises OSError.
+
+        A log that was deleted meanwhile must not come back into it: a new one of the same name
+        would start with its offsets.
+        """
+        offset_of = _CHECKPOINTED[name]
+        cleaned = directory.tables[CLEANER_OFFSETS]
+        present = self.logs.get
+        with directory.writing:
+            table = {}
+            for key, log in logs:
+                offset = cleaned.get(key) if offset_of is None else offset_of(log)
+                if offset is not None and present(key) is log:
+                    table[key] = offset
+            if table != directory.written.get(name):
+                checkpoint.write_offsets(self.fs, f"{directory.path}/{name}", table)
+                directory.written[name] = table
 
     def cleaner_offset(self, key: Key) -> int | None:
         """The first dirty offset of a compacted log, None before its first compaction."""
@@ -556,6 +601,19 @@ class LogManager:
             if directory.lock is not None:
                 directory.lock.release()
                 directory.lock = None
+
+
+def _trimmed_start(log: Log) -> int | None:
+    start = log.log_start_offset
+    return start if start > log.segments[0].base_offset else None
+
+
+_CHECKPOINTED: Final[dict[str, Callable[[Log], int | None] | None]] = {
+    RECOVERY_POINTS: lambda log: log.recovery_point,
+    LOG_STARTS: _trimmed_start,
+    HIGH_WATERMARKS: lambda log: log.high_watermark,
+    CLEANER_OFFSETS: None,  # kept beside the logs
+}
 
 
 def run_all(jobs: list[Job]) -> None:

@@ -84,6 +84,7 @@ class Recovered(NamedTuple):
     end_offset: int
     recovery_point: int
     topic_id: bytes | None
+    batches_read: int
 
 
 def recover(
@@ -107,6 +108,7 @@ class _Recovery:
     """One opening."""
 
     __slots__ = (
+        "batches_read",
         "clean",
         "config",
         "directory",
@@ -144,6 +146,7 @@ class _Recovery:
         self.epochs = LeaderEpochCache()
         self.epochs_known = True
         self.end_offset = 0
+        self.batches_read = 0
 
     def found(self, kind: Kind, detail: str) -> None:
         """Notes a finding."""
@@ -198,6 +201,7 @@ class _Recovery:
             self.end_offset,
             done,
             topic_id,
+            self.batches_read,
         )
 
     def _topic_id(self) -> bytes | None:
@@ -426,7 +430,7 @@ class _Recovery:
         position = self._trusted_indexes(segment, start)
         segment.flushed = min(segment.flushed, position)
         expected = -1 if position else max(self.end_offset, segment.base_offset)
-        expected, bad = reread(
+        expected, count, bad = reread(
             segment,
             position,
             start,
@@ -435,6 +439,7 @@ class _Recovery:
             partial(self._track, segment, index=True),
         )
         self.end_offset = expected
+        self.batches_read += count
         if bad is None:
             segment.seal()
             return

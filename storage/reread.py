@@ -31,16 +31,18 @@ def reread(
     expected: int,
     epochs: LeaderEpochCache,
     track: Track,
-) -> tuple[int, NoBatch | None]:
+) -> tuple[int, int, NoBatch | None]:
     """Accounts (`Segment.add`) for every batch from `position` on.
 
     Those that reach `start` or beyond are checked: CRC, and offsets from `expected` on; they tell
     their leader epochs, and those of producers go to `track(data, at, header)`. Returns the offset
-    after the last good batch, and why the reading ended before the segment's end. Raises OSError.
+    after the last good batch, how many batches there were, and why the reading ended before the
+    segment's end. Raises OSError.
     """
     file, end, add = segment.file(), segment.size, segment.add
     latest = epochs.latest
     data, size, at = b"", 0, 0
+    count = 0
     view = memoryview(data)
     try:
         while position < end:
@@ -69,11 +71,12 @@ def reread(
                     track(data, at, _new(BatchHeader, header))
             add(batch_size, last, header[8])
             expected = last + 1
+            count += 1
             position += batch_size
             at += batch_size
     except NoBatch as problem:
-        return expected, problem
-    return expected, None
+        return expected, count, problem
+    return expected, count, None
 
 
 def _judge(position: int, data: bytes, at: int, header: BatchHeader, expected: int) -> None:
