@@ -8,11 +8,10 @@ other.
 from collections.abc import Sequence
 from struct import Struct
 
-from storage.log import LogSlice
-
 from broker.sessions import FetchedPartition
 from protocol.compiler import write_uvarint
 from protocol.errors import ErrorCode
+from storage.log import LogSlice
 
 FLEXIBLE_SINCE = 12
 TOPIC_IDS_SINCE = 13

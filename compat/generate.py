@@ -7,8 +7,10 @@ Every fifth frame is damaged before it is sent. The draws never depend on an ans
 get the same requests, but for the ids that each side gave itself.
 
 Kept out on purpose: what Apache Kafka itself does not survive (huge partition counts, assignments
-without replicas), what changes the whole broker, and lists of everything, which other sequences
-fill.
+without replicas), what changes the whole broker, lists of everything, which other sequences fill,
+and records at odds with their batch's header, which Odradek does not read (the cases
+`wrong-inside*` and `largest-timestamp-wrong` have them): one taken and one refused batch, and all
+offsets behind it differ.
 """
 
 import random
@@ -100,7 +102,7 @@ CONFIGS = (
     ("segment.bytes", "1e6"), ("compression.type", "lz4"), ("compression.type", "none"),
     ("no.such", "1"), ("", ""), ("min.insync.replicas", "1"), ("min.insync.replicas", "0"),
     ("preallocate", "yes"), ("preallocate", "false"), ("min.cleanable.dirty.ratio", "0.7"),
-    ("min.cleanable.dirty.ratio", "NaN"), ("segment.ms", None),
+    ("segment.ms", None),
     ("flush.messages", "9223372036854775807"), ("delete.retention.ms", "9223372036854775808"),
     ("message.timestamp.type", "LogAppendTime"), ("message.timestamp.type", "logappendtime"),
     ("unclean.leader.election.enable", "TRUE"),
@@ -212,7 +214,10 @@ class Sequence:
         elif api == "Fetch":
             fields["session_id"], fields["session_epoch"] = 0, -1
         if "AlterConfigs" in api:  # Kafka never answers when a resource is named twice
-            kept = {(r["resource_type"], r["resource_name"]): r for r in fields["resources"]}
+            kept = {}
+            for resource in fields["resources"]:
+                kind = resource["resource_type"]
+                kept[kind if kind in (2, 4, 8) else 0, resource["resource_name"]] = resource
             fields["resources"] = list(kept.values())
         self.validated = fields.get("validate_only", False)
         return fields
@@ -267,7 +272,9 @@ class Sequence:
         if spec.kind == "bool":
             return self.draw.random() < 0.5
         if spec.kind == "uuid":
-            return self.draw.choice((bytes(16), self.run.topic_id("plain"), self.run.other_id()))
+            # In a Fetch the zero id is too much for Apache Kafka (see the case `zero-ids`).
+            zero = self.run.other_id() if api == "Fetch" else bytes(16)
+            return self.draw.choice((zero, self.run.topic_id("plain"), self.run.other_id()))
         return self.draw.choice(EDGES[spec.kind])
 
     def name(self, api: str) -> str:
@@ -330,14 +337,12 @@ class Sequence:
         fields: dict[str, Any] = {
             draw.choice(
                 ("base_offset", "crc", "magic", "last_offset_delta", "count", "leader_epoch",
-                 "max_timestamp", "attributes", "producer_id", "base_sequence", "length")
+                 "attributes", "producer_id", "base_sequence", "length")
             ): draw.choice((0, 1, -1, 2, 3, 8, 16, 32))
         }  # fmt: skip
         if fields.get("crc", 0) < 0:
             fields["crc"] = 1
         records = [Rec(b"a"), Rec(b"b", draw.choice((b"k", None)))]
-        if draw.random() < 0.2:
-            records[1].offset_delta = draw.choice((0, 2, -1))
         return Batch(records, codec, **fields).encode()
 
     def idempotent(self, codec: int) -> bytes:

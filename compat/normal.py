@@ -79,7 +79,11 @@ class _Walk:
         if value is None:
             return None
         if spec.kind == "array":
-            return self.array(spec, self.ordered(rule, value), path)
+            values = self.array(spec, self.ordered(rule, value), path)
+            if rule is not None and rule.how == "sort":
+                # Once more by what ids are called here: they themselves differ from side to side.
+                values.sort(key=lambda v: [_sortable(v.get(n)) for n in rule.argument])
+            return values
         if spec.kind == "struct":
             return self.struct(value, path)
         if spec.kind == "records":

@@ -23,7 +23,7 @@ from protocol.compression import NONE, ZSTD, compress, decompress
 from protocol.errors import CorruptRecord, Malformed
 from protocol.record import Record
 from protocol.record import records_of as v2_records_of
-from protocol.record_errors import InvalidRecord, UnsupportedCompression
+from protocol.record_errors import InvalidRecord, TimestampOutOfRange, UnsupportedCompression
 from protocol.wire import Buffer
 
 MIN_SIZE = 14
@@ -256,7 +256,7 @@ def to_v2(
     out. ``limit`` bounds decompressed bytes.
 
     Raises CorruptRecord for wrong CRCs and sizes, InvalidRecord for a wrapper or a batch beside
-    something else, mixed magics and zstd.
+    something else, mixed magics and zstd, TimestampOutOfRange for negative times.
     """
     try:
         found = list(any_batches(message_set))
@@ -290,7 +290,10 @@ def _produced(
 ) -> Iterator[Record]:
     for pos, _ in found:
         try:
-            yield from records_of(message_set, pos, limit)
+            for record in records_of(message_set, pos, limit):
+                if record.timestamp < NO_TIMESTAMP:
+                    raise TimestampOutOfRange(f"a message of the time {record.timestamp}")
+                yield record
         except Malformed as error:
             raise CorruptRecord(str(error)) from None
 

@@ -22,6 +22,9 @@ from storage.errors import CorruptRecord, InvalidRecord, InvalidTimestamp, Recor
 DECOMPRESSED_LIMIT: Final = 1 << 28
 """Bytes that one compressed batch may hold when its records have to be looked at."""
 
+LEAST_RECORD: Final = 7
+"""Bytes of the shortest record."""
+
 CODECS: Final = {"uncompressed": NONE, "gzip": GZIP, "snappy": SNAPPY, "lz4": LZ4, "zstd": ZSTD}
 
 
@@ -48,6 +51,8 @@ def examine(
     if client:
         _check_client_batch(header)
     append_time = config.message_timestamp_type == "LogAppendTime"
+    if client and append_time and header.attributes & APPEND_TIME:
+        raise _not_the_clients(header, len(batch))
     if client and (config.compact or _limits_timestamps(config)) and not append_time:
         _check_records(batch, header, config, now_ms)
     elif client and config.compact:
@@ -87,6 +92,13 @@ def _too_large(size: int, config: LogConfig) -> RecordTooLarge:
         f"The record batch of {size} bytes is larger than max.message.bytes, "
         f"{config.max_message_bytes}."
     )
+
+
+def _not_the_clients(header: BatchHeader, size: int) -> InvalidTimestamp:
+    """Append times are the broker's: every record is at fault (no more of them than fit in)."""
+    sentence = "The batch says that its timestamps are append times."
+    count = min(header.record_count, (size - HEADER_SIZE) // LEAST_RECORD)
+    return InvalidTimestamp(sentence, [(index, sentence) for index in range(count)])
 
 
 def _check_client_batch(header: BatchHeader) -> None:

@@ -5,8 +5,8 @@ and documentation (KIP-569); 4 flexible. Broker loggers are KIP-412, client metr
 
 A broker answers for itself, and under the name "" for the dynamic settings of all brokers. In
 version 0 is_default is never set, as in Apache Kafka 3.9. Keys that do not exist are left out; an
-empty list of keys means all, like null. Client metrics are answered as by Apache Kafka 4.4 (3.9
-has them in KRaft mode only). Left out: groups (refused as in Apache Kafka 3.9), authorization.
+empty list of keys means all, like null. One resource of an unknown type refuses all. Client
+metrics are answered as by Apache Kafka 4.4 (3.9 has them in KRaft mode only). Left out: groups (refused as in Apache Kafka 3.9), authorization.
 """
 
 from collections.abc import Collection, Iterable, Iterator
@@ -41,6 +41,7 @@ from storage.settings import Kind, Scope, Setting, render
 if TYPE_CHECKING:
     from broker.context import Context, Node
 
+DESCRIBED = (Resource.TOPIC, Resource.BROKER, Resource.BROKER_LOGGER, Resource.CLIENT_METRICS)
 TOPIC_SOURCE, LOGGER_SOURCE, CLIENT_METRICS_SOURCE = 1, 6, 7
 
 
@@ -59,9 +60,23 @@ class _Entry(NamedTuple):
 def handle(
     node: "Node", context: "Context", request: DescribeConfigsRequest
 ) -> DescribeConfigsResponse:
-    """Answer every resource by itself."""
+    """Answer every resource by itself, unless one is of a type that has no settings here."""
+    unknown = {r.resource_type for r in request.resources}.difference(DESCRIBED)
+    if unknown:
+        return DescribeConfigsResponse(
+            results=[_refused_for(resource, min(unknown)) for resource in request.resources]
+        )
     return DescribeConfigsResponse(
         results=[_result(node, request, resource) for resource in request.resources]
+    )
+
+
+def _refused_for(resource: DescribeConfigsResource, unknown: int) -> DescribeConfigsResult:
+    return DescribeConfigsResult(
+        error_code=ErrorCode.INVALID_REQUEST,
+        error_message=f"Resources of type {unknown} are not described.",
+        resource_type=resource.resource_type,
+        resource_name=resource.resource_name,
     )
 
 
@@ -98,12 +113,10 @@ def _configs(
     if kind == Resource.BROKER:
         single = broker_name(node.config, name, empty=True) is not None
         entries = _broker_entries(node.config) if single else _cluster_entries(node.config)
-    elif kind == Resource.CLIENT_METRICS:
+    else:
         if not name:
             raise Refused(ErrorCode.INVALID_REQUEST, "A client metrics subscription has a name.")
         entries = _client_metrics_entries(node, name)
-    else:
-        raise Refused(ErrorCode.INVALID_REQUEST, f"Resources of type {kind} are not described.")
     return [_shown(request, entry) for entry in entries if not keys or entry.name in keys]
 
 

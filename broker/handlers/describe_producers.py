@@ -1,8 +1,8 @@
 """DescribeProducers (key 61): idempotent and transactional producers of partitions (KIP-664).
 
 Version 0. Any replica answers, not only the leader. A topic that the cluster does not know is
-UNKNOWN_TOPIC_OR_PARTITION (INVALID_TOPIC_EXCEPTION if it cannot be a name) with a sentence, an unknown partition of a known topic the same without,
-as in Apache Kafka. Left out: authorization.
+UNKNOWN_TOPIC_OR_PARTITION (INVALID_TOPIC_EXCEPTION if it cannot be a name) with a sentence, an
+unknown partition of a known topic the same without, as in Apache Kafka. Left out: authorization.
 """
 
 from typing import TYPE_CHECKING

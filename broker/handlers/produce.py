@@ -11,6 +11,9 @@ from the receive buffer, and the answers are written after the pass's write (`On
 Kafka's order: topic, record format, acks, leadership, min.insync.replicas, then the log's own
 checks.
 
+A topic or partition named twice is one, the last records count. Transactional batches in a request
+without a transactional id: TRANSACTIONAL_ID_AUTHORIZATION_FAILED for all.
+
 Left out: transactional batches (no transaction coordinator yet) answer INVALID_TXN_STATE; quotas;
 the current leader is not told with NOT_LEADER_OR_FOLLOWER.
 """
@@ -23,12 +26,13 @@ from broker.context import Context, Node
 from broker.errors import REFUSALS, code_of
 from broker.partition import Partition
 from protocol.batch import HEADER_SIZE
-from protocol.errors import CorruptRecord, ErrorCode, Malformed
+from protocol.errors import ErrorCode, Malformed
 from protocol.header import decode_request_header
 from protocol.produce_wire import (
     FLEXIBLE_SINCE,
     TOPIC_IDS_SINCE,
     PartitionResult,
+    RequestTopic,
     TopicResult,
     decode_request,
     encode_response,
@@ -43,13 +47,25 @@ if TYPE_CHECKING:
 NONE = int(ErrorCode.NONE)
 ACKS = (-1, 0, 1)
 MIN_BATCH = 14
+MAX_INT32 = 0x7FFFFFFF
 TRANSACTIONAL = 0x10
+LENGTH_END = 12
+MAGIC_AT = 16
 ATTRIBUTES_AT = 22  # the low byte
 CODEC_MASK = 0x07
 ZSTD = 4
+ZSTD_SINCE = 7
 ADMIN_CLIENT_ID = "__admin_client"
 MAX_DECOMPRESSED = 1 << 27
 """Bytes that an old client's compressed message set may hold."""
+
+WITHOUT_LOG_START = (
+    ErrorCode.CORRUPT_MESSAGE,
+    ErrorCode.MESSAGE_TOO_LARGE,
+    ErrorCode.RECORD_LIST_TOO_LARGE,
+    ErrorCode.KAFKA_STORAGE_ERROR,
+)
+"""Refusals of the log that do not tell where it starts."""
 
 # Bytes 8 to 23 of a batch: length, leader epoch, magic, CRC, attributes.
 _LENGTH_TO_ATTRIBUTES = Struct(">iibIh").unpack_from
@@ -182,30 +198,31 @@ class ProduceCall:
         self._node = node
         self.version = version
         self.correlation_id = context.correlation_id
-        _, self.acks, self.timeout_ms, topics = decode_request(body, pos, version)
+        transactional_id, self.acks, self.timeout_ms, topics = decode_request(body, pos, version)
         self._staged: list[tuple[Partition, Appended, PartitionResult]] = []
         self.topics: list[TopicResult] = []
+        whole = _whole_refusal(topics, transactional_id)
         replicas = node.replicas
-        for raw, name, topic_id, partitions in topics:
-            unknown = NONE
-            if version >= 13:
+        for raw, name, topic_id, partitions in _once(topics):
+            refusal = whole
+            if version >= TOPIC_IDS_SINCE and not whole:
                 found = replicas.topic_name(topic_id)
                 if found is None:
-                    name, unknown = "", int(ErrorCode.UNKNOWN_TOPIC_ID)
+                    name, refusal = "", int(ErrorCode.UNKNOWN_TOPIC_ID)
                 else:
                     name = found
             results: list[PartitionResult] = []
             for index, records in partitions:
-                results.append(self._one(context, name, index, records, unknown))
+                results.append(self._one(context, name, index, records, refusal))
             self.topics.append((raw, results))
 
     def _one(
-        self, context: Context, name: str, index: int, records: memoryview | None, unknown: int
+        self, context: Context, name: str, index: int, records: memoryview | None, refusal: int
     ) -> PartitionResult:
-        """Check and stage one partition's records."""
+        """Check and stage one partition's records, unless they are refused already."""
         result = PartitionResult(index)
-        if unknown:
-            result.error_code = unknown
+        if refusal:
+            result.error_code = refusal
             return result
         node = self._node
         partition = node.replicas.partition(name, index)
@@ -235,24 +252,32 @@ class ProduceCall:
         if size < MIN_BATCH + 12:
             return ErrorCode.INVALID_RECORD
         length, _, magic, _, attributes = _LENGTH_TO_ATTRIBUTES(records, 8)
-        if length < MIN_BATCH or magic < 0 or magic > 2:
-            return ErrorCode.CORRUPT_MESSAGE
-        if length + 12 > size or magic != 2:
+        if length + LENGTH_END > size or magic != 2:
             result.error_message = "A request of this version carries one batch of magic 2."
             return ErrorCode.INVALID_RECORD
-        if attributes & CODEC_MASK == ZSTD and self.version < 7:
-            return ErrorCode.UNSUPPORTED_COMPRESSION_TYPE
-        if length + 12 < size and self._another_batch(records[length + 12 :]):
-            result.error_message = "A request carries one batch for a partition, not several."
-            return ErrorCode.INVALID_RECORD
-        return NONE
+        codec = attributes & CODEC_MASK
+        if self.version < ZSTD_SINCE and codec >= ZSTD:
+            known = codec == ZSTD
+            return (
+                ErrorCode.UNSUPPORTED_COMPRESSION_TYPE if known else ErrorCode.UNKNOWN_SERVER_ERROR
+            )
+        end = length + LENGTH_END
+        return self._check_rest(records[end:], result) if end < size else NONE
 
     @staticmethod
-    def _another_batch(rest: memoryview) -> bool:
-        """Whether a whole batch follows the first; a torn rest is ignored, as Apache Kafka does."""
-        if len(rest) < 17:
-            return False
-        return int.from_bytes(rest[8:12], "big") + 12 <= len(rest)
+    def _check_rest(rest: memoryview, result: PartitionResult) -> int:
+        """What follows the first batch; the torn begin of another is ignored, as Apache Kafka
+        does.
+        """
+        if len(rest) < MIN_BATCH:
+            return NONE
+        length = int.from_bytes(rest[8:12], "big", signed=True)
+        if length < MIN_BATCH:
+            return ErrorCode.CORRUPT_MESSAGE
+        if len(rest) < max(17, length + 12):
+            return NONE
+        result.error_message = "A request carries one batch for a partition, not several."
+        return ErrorCode.INVALID_RECORD
 
     def _check_place(
         self, context: Context, name: str, partition: Partition | None, code: int
@@ -305,8 +330,9 @@ class ProduceCall:
         return memoryview(bytearray(to_v2(records, limit=MAX_DECOMPRESSED)))
 
     def _refuse(self, result: PartitionResult, error: Exception, log_start_offset: int) -> None:
-        result.error_code = int(code_of(error))
-        if not isinstance(error, CorruptRecord | Malformed):
+        code = code_of(error)
+        result.error_code = int(code)
+        if code not in WITHOUT_LOG_START:
             result.log_start_offset = log_start_offset
         if isinstance(error, InvalidRecord):
             result.record_errors = list(getattr(error, "record_errors", ()) or ())
@@ -327,6 +353,41 @@ class ProduceCall:
         for partition, appended, result in self._staged:
             _settle(partition, appended, result, self.acks, timed_out)
         return _frame(self.acks, self.correlation_id, self.version, self.topics)
+
+
+def _whole_refusal(topics: list[RequestTopic], transactional_id: str | None) -> int:
+    """Why no partition at all is served. Apache Kafka looks at the first batch of each in turn, for
+    one that is transactional, and gives up at bytes that cannot begin a batch.
+    """
+    for _, _, _, partitions in topics:
+        for _, records in partitions:
+            if records is None or len(records) < LENGTH_END:
+                continue
+            length = int.from_bytes(records[8:LENGTH_END], "big", signed=True)
+            if length < MIN_BATCH:
+                return ErrorCode.CORRUPT_MESSAGE
+            if len(records) <= MAGIC_AT:
+                continue
+            if records[MAGIC_AT] > 2:
+                return ErrorCode.CORRUPT_MESSAGE
+            if length > MAX_INT32 - LENGTH_END:
+                return ErrorCode.UNKNOWN_SERVER_ERROR
+            whole = len(records) >= length + LENGTH_END and length + LENGTH_END > ATTRIBUTES_AT
+            if whole and records[MAGIC_AT] == 2 and records[ATTRIBUTES_AT] & TRANSACTIONAL:
+                none = transactional_id is None
+                return ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED if none else NONE
+    return NONE
+
+
+def _once(topics: list[RequestTopic]) -> list[RequestTopic]:
+    """Every topic that has partitions, and every partition, once; the last records count."""
+    if len(topics) == 1 and len(topics[0][3]) == 1:
+        return topics
+    merged: dict[bytes, tuple[str, bytes, dict[int, memoryview | None]]] = {}
+    for raw, name, topic_id, partitions in topics:
+        if partitions:
+            merged.setdefault(raw, (name, topic_id, {}))[2].update(partitions)
+    return [(raw, name, id_, list(found.items())) for raw, (name, id_, found) in merged.items()]
 
 
 Call = OneBatch | ProduceCall

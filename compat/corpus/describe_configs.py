@@ -119,6 +119,8 @@ def several(run: Run) -> None:
     topic = one(TOPIC, run.name("filled"))
     run.call(resources=[topic, one(BROKER, "1"), one(TOPIC, run.fresh("never"))], step="three")
     run.call(resources=[topic, topic], step="the same twice")
+    run.call(resources=[topic, one(5, "x")], step="one of no type")
+    run.call(resources=[topic, one(GROUP, "x")], step="one for a group")
     run.call(resources=[], step="nothing")
 
 

@@ -52,6 +52,13 @@ def unknown_places(run: Run) -> None:
             fetch(run, {"topic": name, "partitions": [entry]}, step=f"invalid name {number}")
 
 
+@case(API, (13, 18))
+def zero_ids(run: Run) -> None:
+    entries = [{"partition": p, "fetch_offset": 0, "partition_max_bytes": 1000} for p in (0, 1)]
+    fetch(run, {"topic_id": bytes(16), "partitions": entries[:1]}, step="one")
+    fetch(run, {"topic_id": bytes(16), "partitions": entries}, step="two")
+
+
 @case(API)
 def several(run: Run) -> None:
     topics = [wanted(run, a) for a in ("codecs", "filled", "empty", "headers", "nulls", "compact")]

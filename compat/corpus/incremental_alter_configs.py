@@ -78,6 +78,12 @@ def values(run: Run) -> None:
     told(run, TOPIC, run.name("t"), *keys, expect={"retention.bytes": "1000"})
 
 
+@case(API, topics={"t": Topic()})
+def not_a_number(run: Run) -> None:
+    ratio = "min.cleanable.dirty.ratio"
+    _alter(run, TOPIC, run.name("t"), (ratio, SET, "NaN"), validate_only=True, step="NaN")
+
+
 @case(API)
 def unknown_resources(run: Run) -> None:
     right = ("retention.ms", SET, "5")
