@@ -24,6 +24,7 @@ LOOKUP: Final = 8 << 10
 LEGACY_MIN_SIZE: Final = LENGTH_END + LEGACY_MIN_LENGTH
 
 _LEGACY_HEAD: Final = Struct(">qiIbb")  # offset, size, CRC-32, magic, attributes
+_short = Struct(">qi4xb6xi").unpack_from  # base offset, length, magic, last offset delta
 _TIMESTAMP: Final = Struct(">q")
 _TIMESTAMP_AT: Final = 18
 _LEGACY_CRC_START: Final = 16
@@ -124,6 +125,54 @@ def read_batch(file: File, position: int, end: int) -> tuple[bytes, BatchHeader]
         if len(data) < size:
             raise NoBatch(position, "the last batch is cut off", torn=True)
     return data, header
+
+
+def search(
+    file: File, position: int, end: int, offset: int, entry: int = -1
+) -> tuple[int, BatchHeader] | None:
+    """Position and header of the first batch from `position` on that ends at or after `offset`;
+    None when there is none before `end`.
+
+    `entry` is the last offset that the batch at `position` must have, -1 for any. Raises NoBatch
+    when it has another one, or is no batch.
+    """
+    start = position
+    while position < end:
+        data = file.pread(min(LOOKUP, end - position), position)
+        left = len(data) - HEADER_SIZE
+        at = 0
+        while at <= left:
+            base_offset, length, magic, delta = _short(data, at)
+            if magic != 2 or length < MIN_LENGTH or delta < 0:
+                return _search_slowly(file, start, position + at, end, offset, entry)
+            if entry >= 0:
+                if base_offset + delta != entry:
+                    raise NoBatch(position, "another batch than the index tells", torn=False)
+                entry = -1
+            if base_offset + delta >= offset:
+                return position + at, _new(BatchHeader, peek(data, at))
+            at += LENGTH_END + length
+        if not at:
+            return _search_slowly(file, start, position, end, offset, entry)
+        position += at
+    return None
+
+
+def _search_slowly(
+    file: File, start: int, position: int, end: int, offset: int, entry: int
+) -> tuple[int, BatchHeader] | None:
+    """The same where messages of old formats (or something that is no batch) begin."""
+    found = False
+    for at, header in walk_headers(file, position, end):
+        last = header.last_offset
+        if entry >= 0 and last != entry:
+            break
+        found, entry = True, -1
+        if last >= offset:
+            return at, header
+    if not found and (entry >= 0 or position == start):
+        raise NoBatch(position, "no batch where the index tells one", torn=False)
+    return None
 
 
 def walk_headers(file: File, position: int, end: int) -> Iterator[tuple[int, BatchHeader]]:

@@ -22,7 +22,7 @@ from storage.aborted import AbortedTxn, CorruptTxnIndex
 from storage.filesystem import File, FileSystem
 from storage.index import CorruptIndex, OffsetIndex, TimeIndex
 from storage.open_files import OPEN_FILES
-from storage.scan import Found, walk, walk_headers
+from storage.scan import Found, NoBatch, search, walk, walk_headers
 
 logger = logging.getLogger(__name__)
 
@@ -455,20 +455,14 @@ class Segment:
         when all are below."""
         for _ in range(2):
             entry, position = self.offset_index.find(offset)
-            checked = position == 0
-            for at, header in walk_headers(self.file(), position, self.size):
-                last = header.last_offset
-                if not checked:
-                    # The entry tells this batch's last offset, so a wrong one shows here.
-                    if last != entry or at != position:
-                        break
-                    checked = True
-                if last >= offset:
-                    return at, header
-            if checked:
-                return None
-            logger.warning("%s does not fit its log and is rebuilt", self.path(INDEX))
-            self.rebuild_indexes()
+            try:
+                # The entry tells that batch's last offset, so a wrong one shows here.
+                return search(self.file(), position, self.size, offset, entry if position else -1)
+            except NoBatch as error:
+                if not position:
+                    return None
+                logger.warning("%s is rebuilt: %s", self.path(INDEX), error)
+                self.rebuild_indexes()
         return None
 
     def next_offset(self) -> int:
