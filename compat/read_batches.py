@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any
 
 from protocol.compression import decompress
-
 from protocol.crc import crc32c
 
 LIMIT = 64 << 20
