@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from protocol.compression import compress
-
 from protocol.crc import crc32c
 
 NONE, GZIP, SNAPPY, LZ4, ZSTD = range(5)

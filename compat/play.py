@@ -5,7 +5,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -131,12 +131,19 @@ class Player:
         for item in alone:
             self._one(item)
         rest = [i for i in items if not i.case.alone]
-        for start in range(0, len(rest), CHUNK):
-            self._chunk(rest[start : start + CHUNK])
+        chunks = [rest[start : start + CHUNK] for start in range(0, len(rest), CHUNK)]
+        with ThreadPoolExecutor(1) as pool:
+            ready: Future[None] | None = None
+            for index, chunk in enumerate(chunks):
+                began = time.monotonic()
+                (ready or pool.submit(self._prepare, chunk)).result()
+                if index + 1 < len(chunks):
+                    ready = pool.submit(self._prepare, chunks[index + 1])
+                self._chunk(chunk, began)
         return self.report
 
-    def _chunk(self, items: Sequence[Item]) -> None:
-        began = time.monotonic()
+    def _prepare(self, items: Sequence[Item]) -> None:
+        """Makes the topics of a chunk, while the one before it is played."""
         topics: dict[str, dict[str, Topic]] = {}
         for item in items:
             for who in (item.judge, self.subject.name if self.subject else item.judge):
@@ -145,6 +152,8 @@ class Player:
         if self.subject is not None:
             everyone.append(self.subject)
         self._each(everyone, lambda side: side.prepare(topics[side.name]))
+
+    def _chunk(self, items: Sequence[Item], began: float) -> None:
         ready = time.monotonic()
         with ThreadPoolExecutor(self._workers) as pool:
             list(pool.map(self._one, items))
