@@ -8,7 +8,7 @@ in which Apache Kafka looks.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from protocol import batch as batches
 from protocol.batch import APPEND_TIME, CRC_START, HEADER_SIZE, LENGTH_END, BatchHeader, peek
@@ -26,6 +26,22 @@ LEAST_RECORD: Final = 7
 """Bytes of the shortest record."""
 
 CODECS: Final = {"uncompressed": NONE, "gzip": GZIP, "snappy": SNAPPY, "lz4": LZ4, "zstd": ZSTD}
+
+
+class Appended(NamedTuple):
+    """Where a batch went. `log_append_time_ms` is -1 with CreateTime.
+
+    Of a `duplicate` the offsets are those of the first time, and the append time is that batch's
+    largest timestamp (as Kafka answers). Offsets below `Log.end_offset` are written.
+    """
+
+    base_offset: int
+    last_offset: int
+    log_append_time_ms: int
+    log_start_offset: int
+    duplicate: bool
+    first_timestamp: int
+    max_timestamp: int
 
 
 def is_plain(config: LogConfig) -> bool:

@@ -12,31 +12,25 @@ import logging
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from struct import Struct
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal
 
-from protocol.batch import HEADER_SIZE, TRANSACTIONAL, BatchHeader, end_txn_marker, peek
+from protocol.batch import HEADER_SIZE, TRANSACTIONAL, BatchHeader, peek
 from protocol.compression import ZSTD
 from protocol.crc import crc32c
-from protocol.errors import Malformed
 from protocol.wire import ZERO_UUID, Buffer
-from storage import flush, read, recovery, trim
-from storage.aborted import AbortedTxn
-from storage.append import examine, is_plain
+from storage import flush, read, recovery, replica, rolling, trim
+from storage.append import Appended, examine, is_plain
 from storage.errors import (
     CorruptRecord,
     InconsistentTopicId,
-    InvalidRecord,
     LogDirOffline,
     OffsetOutOfRange,
     RecordBatchTooLarge,
-    UnexpectedAppendOffset,
 )
 from storage.filesystem import FileSystem
-from storage.index import MAX_RELATIVE, OFFSET_ENTRY, TIME_ENTRY
 from storage.metadata import write_topic_id
 from storage.producers import ProducerStates
 from storage.read import LogSlice
-from storage.scan import crc_ok, header_at
 from storage.segment import Segment
 
 if TYPE_CHECKING:
@@ -60,27 +54,10 @@ TAIL_KEPT: Final = 16
 _HEAD = Struct(">qii")  # base offset, length, leader epoch
 _ORDINARY: Final = frozenset((*range(ZSTD + 1), *range(TRANSACTIONAL, TRANSACTIONAL + ZSTD + 1)))
 """Attributes that the ordinary case takes: any codec, transactional or not."""
-_ALWAYS: Final = -(1 << 63) - 1
 
 _new = tuple.__new__
 _unpack = peek
 _patch = _HEAD.pack_into
-
-
-class Appended(NamedTuple):
-    """Where a batch went. `log_append_time_ms` is -1 with CreateTime.
-
-    Of a `duplicate` the offsets are those of the first time, and the append time is that batch's
-    largest timestamp (as Kafka answers). Offsets below `Log.end_offset` are written.
-    """
-
-    base_offset: int
-    last_offset: int
-    log_append_time_ms: int
-    log_start_offset: int
-    duplicate: bool
-    first_timestamp: int
-    max_timestamp: int
 
 
 class Log:
@@ -93,11 +70,8 @@ class Log:
     __slots__ = (
         "_config",
         "_flush_messages",
-        "_last_possible",
         "_max_batch",
         "_plain",
-        "_roll_after",
-        "_staged",
         "active",
         "bases",
         "batches_flushed",
@@ -112,6 +86,7 @@ class Log:
         "fs",
         "high_watermark",
         "io_lock",
+        "last_possible",
         "log_start_offset",
         "next_offset",
         "on_failure",
@@ -121,8 +96,10 @@ class Log:
         "pending_snapshots",
         "producers",
         "recovery_point",
+        "roll_after",
         "segments",
         "snapshots",
+        "staged",
         "synced_offset",
         "tail",
         "topic",
@@ -168,7 +145,9 @@ class Log:
         self.io_lock = flush.new_lock()
         # Positions of the newest batches in the active segment, by base offset.
         self.tail: dict[int, int] = {}
-        self._staged: list[Buffer] = []
+        self.staged: list[Buffer] = []
+        self.roll_after = 0  # a batch with a later timestamp may need a new segment
+        self.last_possible = 0  # and one with a higher last offset does
         self.config = config
 
     @classmethod
@@ -228,7 +207,7 @@ class Log:
         self._flush_messages = config.flush_messages
         for segment in self.segments:
             segment.interval = config.index_interval_bytes
-        self._set_limits()
+        rolling.set_limits(self)
 
     def assign_topic_id(self, topic_id: bytes) -> None:
         """Tells the topic id (16 bytes); kept in partition.metadata from now on.
@@ -326,12 +305,12 @@ class Log:
         active = self.active
         position = active.end
         last = base_offset + delta
-        if position + size > active.room or newest > self._roll_after or last > self._last_possible:
-            self._make_room(size, newest, last, now_ms)
+        if position + size > active.room or newest > self.roll_after or last > self.last_possible:
+            rolling.make_room(self, size, newest, last, now_ms)
             active = self.active
             position = active.end
         if producer >= 0:  # after rolling: a snapshot must not know this batch yet
-            earlier = self._track_producer(batch, _new(BatchHeader, header), base_offset, origin)
+            earlier = replica.track(self, batch, _new(BatchHeader, header), base_offset, origin)
             if earlier is not None:
                 return earlier
         if leader_epoch > self.epochs.latest:
@@ -339,7 +318,7 @@ class Log:
         _patch(batch, 0, base_offset, length, leader_epoch)
         active.add(size, last, newest)
         self.tail[base_offset] = position
-        self._staged.append(batch)
+        self.staged.append(batch)
         self.next_offset = last + 1
         return _new(
             Appended,
@@ -352,7 +331,7 @@ class Log:
         Raises LogDirOffline when that fails: then nothing staged is in the log, whose directory
         is reported failed.
         """
-        staged = self._staged
+        staged = self.staged
         if not staged:
             return
         active = self.active
@@ -360,7 +339,7 @@ class Log:
             active.write(staged)
         except OSError as error:
             raise self._write_failed(error) from error
-        self._staged = []
+        self.staged = []
         self.batches_written += len(staged)
         self.end_offset = end = self.next_offset
         tail = self.tail
@@ -384,203 +363,22 @@ class Log:
         timestamps) may be left out. Raises CorruptRecord, LogDirOffline, UnexpectedAppendOffset
         (nothing at or after the wrong batch is appended).
         """
-        position = 0
-        end = len(records)
-        try:
-            while True:
-                header = header_at(records, position, end - position)
-                if header is None or header.size > end - position:
-                    if header is None and end - position >= HEADER_SIZE:
-                        raise CorruptRecord("What the leader sent is no record batch.")
-                    break
-                self._stage_replica(records[position : position + header.size], header, now_ms)
-                position += header.size
-        finally:
-            self.write_staged()
-
-    def _stage_replica(self, batch: memoryview, header: BatchHeader, now_ms: int) -> None:
-        if not crc_ok(batch, 0, header):
-            raise CorruptRecord(f"The CRC of the batch at offset {header.base_offset} is wrong.")
-        base_offset, last = header.base_offset, header.last_offset
-        if base_offset < self.next_offset:
-            raise UnexpectedAppendOffset(
-                f"A batch from offset {base_offset} on cannot follow offset {self.next_offset}."
-            )
-        size = len(batch)
-        if (
-            self.active.end + size > self.active.room
-            or header.max_timestamp > self._roll_after
-            or last > self._last_possible
-        ):
-            self._make_room(size, header.max_timestamp, last, now_ms)
-        if header.producer_id >= 0:
-            self._track_producer(batch, header, base_offset, "replication")
-        if header.leader_epoch > self.epochs.latest:
-            self.epochs.assign(header.leader_epoch, base_offset)
-        self.tail[base_offset] = self.active.end
-        self.active.add(size, last, header.max_timestamp)
-        self._staged.append(batch)
-        self.next_offset = last + 1
-
-    def _track_producer(
-        self, batch: memoryview, header: BatchHeader, base_offset: int, origin: Origin
-    ) -> Appended | None:
-        """Idempotence and transactions. Returns the answer for a duplicate."""
-        if header.control:
-            try:
-                marker = end_txn_marker(batch, 0, header)
-            except Malformed as error:
-                raise InvalidRecord(f"The control batch cannot be read: {error}") from None
-            if marker is not None:
-                self._end_transaction(header, marker, base_offset, origin)
-            return None
-        earlier = self.producers.check_and_append(header, base_offset, origin)
-        if earlier is None:
-            return None
-        return Appended(
-            earlier.base_offset,
-            earlier.last_offset,
-            earlier.timestamp,
-            self.log_start_offset,
-            True,
-            header.base_timestamp,
-            header.max_timestamp,
-        )
-
-    def _end_transaction(
-        self, header: BatchHeader, marker: tuple[bool, int], offset: int, origin: Origin
-    ) -> None:
-        committed, coordinator_epoch = marker
-        done = self.producers.append_marker(
-            header.producer_id,
-            header.producer_epoch,
-            offset,
-            committed=committed,
-            coordinator_epoch=coordinator_epoch,
-            timestamp=header.max_timestamp,
-            origin=origin,
-        )
-        if done is not None and done.aborted:
-            self.active.add_aborted(
-                AbortedTxn(
-                    done.producer_id, done.first_offset, done.last_offset, done.last_stable_offset
-                )
-            )
-
-    def replay_producer(self, data: bytes, at: int, header: BatchHeader) -> None:
-        """Takes a batch that is in the log already into account in `producers`."""
-        if header.control:
-            marker = end_txn_marker(data, at, header)
-            if marker is not None:
-                self.producers.append_marker(
-                    header.producer_id,
-                    header.producer_epoch,
-                    header.last_offset,
-                    committed=marker[0],
-                    coordinator_epoch=marker[1],
-                    timestamp=header.max_timestamp,
-                    origin="replication",
-                )
-                self.producers.on_high_watermark(self.high_watermark)
-        else:
-            self.producers.check_and_append(header, header.base_offset, "replication")
+        replica.append(self, records, now_ms)
 
     # --- rolling
-
-    def _set_limits(self) -> None:
-        """Beyond which size, timestamp and offset the next batch needs a new segment.
-
-        An empty segment always asks once more (`_make_room`), to start its clock.
-        """
-        config = self._config
-        active = self.active
-        # Both indexes must hold what comes, and the time index one entry more.
-        active.max_entries = max(
-            min(
-                config.segment_index_bytes // OFFSET_ENTRY,
-                config.segment_index_bytes // TIME_ENTRY - 1,
-            ),
-            1,
-        )
-        active.room = config.segment_bytes if self.failure is None else -1
-        self._last_possible = active.base_offset + MAX_RELATIVE
-        first = active.first_timestamp if active.size else None
-        if first is None:
-            self._roll_after = _ALWAYS  # asks each time: the clock decides, or nothing is there
-        else:
-            self._roll_after = first + self._roll_ms()
-
-    def _roll_ms(self) -> int:
-        config = self._config
-        jitter = min(config.segment_jitter_ms, config.segment_ms)
-        if jitter:
-            # Any spread will do; it must only differ from log to log.
-            jitter = crc32c(f"{self.directory}/{self.active.base_offset}".encode()) % jitter
-        return config.segment_ms - jitter
-
-    def _make_room(self, size: int, newest: int, last: int, now_ms: int) -> None:
-        """Rolls if the batch to be staged needs a new segment. Raises LogDirOffline."""
-        if self.failure is not None:
-            raise self._offline()
-        active = self.active
-        if active.end and (
-            active.end + size > active.room
-            or last > self._last_possible
-            or self._rolls_by_time(newest, now_ms)
-        ):
-            self.roll(now_ms)
-            active = self.active
-        if not active.end:
-            if newest >= 0:
-                self._roll_after = newest + self._roll_ms()
-            else:
-                active.created_ms = now_ms
-
-    def _rolls_by_time(self, newest: int, now_ms: int) -> bool:
-        active = self.active
-        first = active.first_timestamp
-        if first is not None:
-            return newest - first > self._roll_ms()
-        return now_ms - active.created_ms > self._roll_ms()
 
     def roll(self, now_ms: int) -> None:
         """Begins a new segment at the log end; nothing if the active one is empty.
 
         What is staged is written first. Raises LogDirOffline.
         """
-        self.write_staged()
-        old = self.active
-        if not old.size and old.base_offset == self.end_offset:
-            return
-        try:
-            old.seal()
-            segment = self.new_segment(self.end_offset, now_ms)
-        except OSError as error:
-            raise self.fail(error) from error
-        self.pending_snapshots.append((self.end_offset, self.producers.encode()))
-        logger.info("%s-%d: segment %d begins", self.topic, self.partition, segment.base_offset)
-        self.segments.append(segment)
-        self.bases.append(segment.base_offset)
-        self.set_active()
-
-    def new_segment(self, base_offset: int, now_ms: int) -> Segment:
-        """A segment with its `.log` file made, not yet in `segments`. Raises OSError."""
-        config = self._config
-        segment = Segment(
-            self.fs,
-            self.directory,
-            base_offset,
-            created_ms=now_ms,
-            interval=config.index_interval_bytes,
-        )
-        segment.make(config.segment_bytes if config.preallocate else 0)
-        return segment
+        rolling.roll(self, now_ms)
 
     def set_active(self) -> None:
         """The last of `segments` is appended to from now on."""
         self.active = self.segments[-1]
         self.tail = {}
-        self._set_limits()
+        rolling.set_limits(self)
 
     # --- failures
 
@@ -592,9 +390,10 @@ class Log:
             self.drop_staged()
             if self.on_failure is not None:
                 self.on_failure(error)
-        return self._offline()
+        return self.offline()
 
-    def _offline(self) -> LogDirOffline:
+    def offline(self) -> LogDirOffline:
+        """The exception to raise once the log is offline."""
         return LogDirOffline(
             f"The directory of {self.topic}-{self.partition} failed: {self.failure}"
         )
@@ -611,7 +410,7 @@ class Log:
 
     def drop_staged(self) -> None:
         """Forgets what is staged and not written."""
-        self._staged = []
+        self.staged = []
         self.next_offset = self.end_offset
         self.active.end = self.active.size
         self.tail = {base: at for base, at in self.tail.items() if base < self.end_offset}

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from storage import flush
+from storage import flush, replica, rolling
 from storage.producers import CorruptSnapshot
 from storage.segment import DELETED, SNAPSHOT, SWAP, Segment, file_name
 
@@ -112,7 +112,7 @@ def reload_producers(log: Log, end_offset: int) -> None:
         found = segment.locate(start) if segment.size else None
         for batch in segment.walk(found[0]) if found else ():
             if batch.header.producer_id >= 0 and batch.header.base_offset >= start:
-                log.replay_producer(batch.data, batch.at, batch.header)
+                replica.replay(log, batch.data, batch.at, batch.header)
     producers.map_end_offset = end_offset
 
 
@@ -127,7 +127,7 @@ def start_over(log: Log, offset: int, now_ms: int) -> None:
         try:
             _drop_snapshots(log, lambda _: True)
             _put_aside(log, log.segments[::-1], 0)
-            log.segments = [log.new_segment(offset, now_ms)]
+            log.segments = [rolling.new_segment(log, offset, now_ms)]
             log.fs.sync_dir(log.directory)
         except OSError as error:
             raise log.fail(error) from error
