@@ -74,6 +74,8 @@ class FileSystem(Protocol):
 
     shared: bool
     """Whether other processes (and other FileSystem objects) see the same files."""
+    locked: set[str]
+    """Log directories that somebody in this process has locked."""
 
     def open(self, path: str, *, create: bool = False, truncate: bool = False) -> File: ...
     def exists(self, path: str) -> bool: ...
@@ -241,6 +243,7 @@ class RealFileSystem:
     """Files of the operating system."""
 
     shared: bool = True
+    locked: set[str] = set()  # noqa: RUF012 - of this process: all see the same files
 
     def open(self, path: str, *, create: bool = False, truncate: bool = False) -> File:
         flags = _CREATE if create else _OPEN
@@ -460,6 +463,7 @@ class MemoryFileSystem:
         self.files: dict[str, MemoryData] = {}
         # Directory -> names in it. "/" and "." (for relative paths) are always there.
         self.directories: dict[str, dict[str, None]] = {"/": {}, ".": {}}
+        self.locked: set[str] = set()
 
     def _data(self, path: str) -> MemoryData:
         data = self.files.get(path)

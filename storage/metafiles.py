@@ -108,34 +108,29 @@ def check_meta_properties(
         )
 
 
-_locked_here: set[str] = set()
-
-
 class DirLock:
     """The exclusive lock on a log directory's `.lock` file, held until `release` (or until nobody
     refers to it).
 
     Interoperates with Apache Kafka's (a POSIX record lock on the whole file). Such locks do not
-    hold between two users of one process, so those are told apart here. Directories in memory
-    belong to whoever has the file system and are not locked.
+    hold between two users of one process, so those are told apart by `FileSystem.locked`.
     """
 
-    __slots__ = ("_directory", "_file")
+    __slots__ = ("_directory", "_file", "_locked")
 
     def __init__(self, fs: FileSystem, directory: str) -> None:
         """Raises LogDirInUse when somebody else holds it, OSError when it cannot be made."""
         self._file: File | None = None
         self._directory = directory
-        if not fs.shared:
-            return
-        if directory in _locked_here:
+        self._locked = fs.locked
+        if directory in fs.locked:
             raise LogDirInUse(f"{directory} is in use by another broker of this process.")
         file = fs.open(f"{directory}/{LOCK}", create=True)
         number = file.fileno()
         if number is not None and not lock_file(number):
             file.close()
             raise LogDirInUse(f"{directory} is in use: another process holds {directory}/{LOCK}.")
-        _locked_here.add(directory)
+        fs.locked.add(directory)
         self._file = file
 
     def __del__(self) -> None:
@@ -146,7 +141,7 @@ class DirLock:
         if self._file is not None:
             self._file.close()
             self._file = None
-            _locked_here.discard(self._directory)
+            self._locked.discard(self._directory)
 
 
 def lock_file(number: int) -> bool:

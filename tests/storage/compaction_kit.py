@@ -35,7 +35,8 @@ def settings(**more: Any) -> LogConfig:
 def manager(
     fs: FileSystem, config: LogConfig | None = None, now_ms: int = NOW, **more: Any
 ) -> LogManager:
-    """A manager of /data, loaded."""
+    """A manager of /data, loaded; one that was there before ended without a word."""
+    fs.locked.clear()
     made = LogManager(fs, ["/data"], config or settings(), broker_id=1, cluster_id="c", **more)
     made.load({}, now_ms)
     return made

@@ -87,13 +87,19 @@ def test_a_lock_that_nobody_holds_any_more_is_free(tmp_path: Path) -> None:
     DirLock(RealFileSystem(), str(tmp_path)).release()
 
 
-def test_memory_is_not_locked() -> None:
-    fs = MemoryFileSystem()
-    fs.mkdir("/data")
-    first, second = DirLock(fs, "/data"), DirLock(fs, "/data")
-    assert fs.listdir("/data") == []
-    first.release()
-    second.release()
+def test_directories_in_memory_are_those_of_their_file_system() -> None:
+    fs, other = MemoryFileSystem(), MemoryFileSystem()
+    for one in (fs, other):
+        one.mkdir("/data")
+    lock = DirLock(fs, "/data")
+    with pytest.raises(LogDirInUse, match="of this process"):
+        DirLock(fs, "/data")
+    elsewhere = DirLock(other, "/data")
+    lock.release()
+    DirLock(fs, "/data").release()
+    with pytest.raises(LogDirInUse):
+        DirLock(other, "/data")
+    elsewhere.release()
 
 
 HOLDER = """
