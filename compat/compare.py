@@ -44,7 +44,7 @@ def compare(
     case: str, api: str, version: int, judge: str, theirs: Sequence[Step], ours: Sequence[Step]
 ) -> Iterator[Difference]:
     """All differences between the judge's transcript and ours."""
-    base = {"case": case, "case_api": api, "case_version": version, "judge": judge}
+    base: dict[str, Any] = {"case": case, "case_api": api, "case_version": version, "judge": judge}
     for left, right in zip(theirs, ours, strict=False):
         here = {**base, "step": left.label, "api": left.api, "version": left.version}
         if left.kind != right.kind or left.label != right.label:
@@ -203,4 +203,5 @@ def _entries(text: str) -> Iterator[Entry]:
             continue
         if len(cells) != len(wanted):
             raise ValueError(f"{len(cells)} columns instead of {len(wanted)}: {line}")
-        yield Entry(*[c.strip("`") for c in cells])
+        named: dict[str, Any] = dict(zip(wanted, (c.strip("`") for c in cells), strict=True))
+        yield Entry(**named)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from compat.script import Step, Topic
+from compat.sides import NotReady
 
 if TYPE_CHECKING:
     from compat.play import Item, Report
@@ -36,6 +37,11 @@ class Recording:
         return item.key in self._steps
 
     def transcript(self, item: "Item") -> list[Step]:
+        if not self.knows(item):
+            raise NotReady(
+                f"{item.key} is not among the recorded answers of {self.name}; "
+                "record them anew: python -m compat.differential --record --ci"
+            )
         return [
             Step(label, api, version, kind, answer, errors=errors)  # type: ignore[arg-type]
             for label, api, version, kind, answer, errors in self._steps[item.key]

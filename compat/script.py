@@ -128,7 +128,7 @@ class Run:
 
     def fresh(self, alias: str) -> str:
         """A topic name that nobody used yet; the same at every side."""
-        return self.side.topic_name(self.case, self.version, alias)
+        return str(self.side.topic_name(self.case, self.version, alias))
 
     def topic_id(self, alias: str) -> bytes:
         return typing.cast(bytes, self.side.topic_ids[self._names[alias]])

@@ -6,7 +6,8 @@ and documentation (KIP-569); 4 flexible. Broker loggers are KIP-412, client metr
 A broker answers for itself, and under the name "" for the dynamic settings of all brokers. In
 version 0 is_default is never set, as in Apache Kafka 3.9. Keys that do not exist are left out; an
 empty list of keys means all, like null. One resource of an unknown type refuses all. Client
-metrics are answered as by Apache Kafka 4.4 (3.9 has them in KRaft mode only). Left out: groups (refused as in Apache Kafka 3.9), authorization.
+metrics are answered as by Apache Kafka 4.4 (3.9 has them in KRaft mode only). Left out: groups
+(refused as in Apache Kafka 3.9), authorization.
 """
 
 from collections.abc import Collection, Iterable, Iterator

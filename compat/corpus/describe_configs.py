@@ -14,8 +14,8 @@ def _describe(run: Run, kind: int, name: str, keys: list[str] | None = None, **m
     return run.call(resources=[resource], **more)
 
 
-def _options(run: Run) -> list[dict[str, bool]]:
-    options: list[dict[str, bool]] = [{}]
+def _options(run: Run) -> list[dict[str, Any]]:
+    options: list[dict[str, Any]] = [{}]
     if run.version >= 1:
         options.append({"include_synonyms": True})
     if run.version >= 3:

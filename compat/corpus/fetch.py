@@ -1,6 +1,7 @@
 """Fetch: offsets, errors, waiting, isolation, followers, old formats."""
 
 import struct
+from typing import Any
 
 from compat.batches import GZIP, LZ4, SNAPPY, START_MS, batch
 from compat.corpus.fetching import API, fetch, wanted
@@ -98,7 +99,7 @@ def isolation(run: Run) -> None:
 def followers(run: Run) -> None:
     "Asked as a replica that is none of this partition."
     for replica in (7, 0, 1, -2, -3):
-        who = {"replica_state": {"replica_id": replica, "replica_epoch": -1}}
+        who: dict[str, Any] = {"replica_state": {"replica_id": replica, "replica_epoch": -1}}
         if run.version <= 14:
             who = {"replica_id": replica}
         fetch(run, wanted(run, "filled"), **who, step=f"replica {replica}")

@@ -23,15 +23,15 @@ def partition_limits(run: Run) -> None:
 @case(API)
 def two_partitions(run: Run) -> None:
     for limit in (0, 1, SMALL, SMALL + 5):
-        places = (wanted(run, "filled", limit=limit), wanted(run, "unsorted", limit=limit))
+        places = [wanted(run, "filled", limit=limit), wanted(run, "unsorted", limit=limit)]
         fetch(run, *places, step=f"limit {limit} each")
-        places = (wanted(run, "empty", limit=limit), wanted(run, "filled", limit=limit))
+        places = [wanted(run, "empty", limit=limit), wanted(run, "filled", limit=limit)]
         fetch(run, *places, step=f"limit {limit}, first is empty")
-        places = (
+        places = [
             wanted(run, "filled", offset=99),
             wanted(run, "filled", 1),
             wanted(run, "codecs", limit=limit),
-        )
+        ]
         fetch(run, *places, step=f"limit {limit}, first is out of range")
 
 
@@ -40,18 +40,18 @@ def request_limits(run: Run) -> None:
     for limit in (*LIMITS, -(2**31), 2**31 - 1):
         fetch(run, wanted(run, "filled"), max_bytes=limit, step=f"limit {limit}")
     for limit in (1, SMALL, 3 * SMALL, 3 * SMALL + 1, 4 * SMALL):
-        places = (wanted(run, "filled"), wanted(run, "codecs"), wanted(run, "unsorted"))
+        places = [wanted(run, "filled"), wanted(run, "codecs"), wanted(run, "unsorted")]
         fetch(run, *places, max_bytes=limit, step=f"three topics, limit {limit}")
-        places = (wanted(run, "one-large"), wanted(run, "filled"))
+        places = [wanted(run, "one-large"), wanted(run, "filled")]
         fetch(run, *places, max_bytes=limit, step=f"large first, limit {limit}")
-        places = (wanted(run, "filled"), wanted(run, "one-large"))
+        places = [wanted(run, "filled"), wanted(run, "one-large")]
         fetch(run, *places, max_bytes=limit, step=f"large second, limit {limit}")
 
 
 @case(API, (3, 18))
 def both_limits(run: Run) -> None:
     for request, partition in ((SMALL, 10), (10, SMALL), (2 * SMALL, SMALL + 3), (0, 0)):
-        places = (wanted(run, "filled", limit=partition), wanted(run, "unsorted", limit=partition))
+        places = [wanted(run, "filled", limit=partition), wanted(run, "unsorted", limit=partition)]
         fetch(run, *places, max_bytes=request, step=f"request {request}, partition {partition}")
 
 

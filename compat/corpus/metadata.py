@@ -1,13 +1,14 @@
 """Metadata: by name, by id, all, none; creation on the way; what is asked along with it."""
 
 import struct
+from collections.abc import Mapping
 
 from compat.script import Run, Topic, case
 
 API = "Metadata"
 
 
-def _ask(run: Run, *topics: dict[str, object], step: str | None = None, **more: object) -> None:
+def _ask(run: Run, *topics: Mapping[str, object], step: str | None = None, **more: object) -> None:
     if run.version >= 4:
         more.setdefault("allow_auto_topic_creation", False)
     run.call(topics=list(topics), step=step, **more)
