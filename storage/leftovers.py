@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from storage.filesystem import FileSystem
+from storage.findings import Kind
 from storage.index import OffsetIndex
 from storage.scan import walk_headers
 from storage.segment import CLEANED, DELETED, ENDINGS, INDEX, LOG, SWAP
@@ -31,8 +32,6 @@ def offset_of(name: str) -> int | None:
 
 def tidy(recovery: _Recovery) -> None:
     """Applies the rules; `recovery.sizes` then has only files of proper names. Raises OSError."""
-    from storage.recovery import Kind
-
     names = list(recovery.sizes)
     suffixed = [name for name in names if name.endswith((DELETED, CLEANED, SWAP, TEMPORARY))]
     if not suffixed:
@@ -60,8 +59,6 @@ def tidy(recovery: _Recovery) -> None:
 
 
 def _finish_swap(recovery: _Recovery, swaps: list[str]) -> None:
-    from storage.recovery import Kind
-
     fs = recovery.fs
     logs = [name for name in swaps if name.endswith(LOG + SWAP)]
     ranges = [(offset_of(name) or 0, _next_offset(recovery, name)) for name in logs]

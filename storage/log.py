@@ -36,7 +36,7 @@ from storage.segment import Segment
 if TYPE_CHECKING:
     from storage.config import LogConfig
     from storage.epochs import LeaderEpochCache
-    from storage.recovery import Finding
+    from storage.findings import Finding
 
 __all__ = ["Appended", "Log", "LogSlice"]
 

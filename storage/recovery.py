@@ -10,8 +10,7 @@ off. What is missing or damaged beside the `.log` files is made anew from them.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
-from enum import StrEnum
+from collections.abc import Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -24,6 +23,7 @@ from storage.config import LogConfig
 from storage.epochs import LeaderEpochCache
 from storage.errors import StorageError
 from storage.filesystem import FileSystem
+from storage.findings import INFORMATIVE, NOTHING, Finding, Kind
 from storage.flush import EPOCHS
 from storage.index import OFFSET_ENTRY, TIME_ENTRY, CorruptIndex, OffsetIndex, TimeIndex
 from storage.metadata import PARTITION_METADATA, decode
@@ -35,41 +35,7 @@ from storage.segment import DELETED, INDEX, LOG, SNAPSHOT, TIMEINDEX, TXNINDEX, 
 logger = logging.getLogger(__name__)
 
 
-class Kind(StrEnum):
-    """What opening a log may find."""
-
-    TORN_TAIL = "torn tail"
-    BAD_CRC = "bad CRC"
-    BAD_BATCH = "bad batch"
-    CUT_SEGMENT = "segment after a cut"
-    HOLE = "hole before a segment"
-    MISSING_INDEX = "missing index"
-    CORRUPT_INDEX = "corrupt index"
-    ORPHAN_INDEX = "orphan index"
-    LEFTOVER = "leftover file"
-    FINISHED_SWAP = "finished swap"
-    MISSING_SNAPSHOT = "missing snapshot"
-    CORRUPT_SNAPSHOT = "corrupt snapshot"
-    STRAY_SNAPSHOT = "stray snapshot"
-    BAD_EPOCHS = "bad leader epochs"
-    MISSING_EPOCHS = "missing leader epochs"
-    BAD_METADATA = "bad partition metadata"
-    START_BEYOND_END = "log start beyond the end"
-
-
-class Finding(NamedTuple):
-    """One thing that was not as a clean shutdown leaves it, and what was done about it."""
-
-    kind: Kind
-    detail: str
-
-
-NOTHING: Final[Sequence[Finding]] = ()
-"""The findings of a log that is as it should be."""
-
 INDEXES: Final = (INDEX, TIMEINDEX, TXNINDEX)
-
-_INFORMATIVE: Final = frozenset({Kind.LEFTOVER, Kind.STRAY_SNAPSHOT, Kind.MISSING_SNAPSHOT})
 
 
 class Recovered(NamedTuple):
@@ -151,7 +117,7 @@ class _Recovery:
     def found(self, kind: Kind, detail: str) -> None:
         """Notes a finding."""
         self.findings.append(Finding(kind, detail))
-        level = logging.INFO if kind in _INFORMATIVE else logging.WARNING
+        level = logging.INFO if kind in INFORMATIVE else logging.WARNING
         logger.log(level, "%s: %s: %s", self.directory, kind.value, detail)
 
     def path(self, name: str) -> str:
@@ -592,11 +558,3 @@ class _Recovery:
             self.found(kind, detail)
         segment.rebuild_indexes()
         segment.release()
-
-
-def summary(findings: Iterable[Finding]) -> str:
-    """Kinds and how often, for a log line."""
-    counts: dict[Kind, int] = {}
-    for finding in findings:
-        counts[finding.kind] = counts.get(finding.kind, 0) + 1
-    return ", ".join(f"{kind.value}: {count}" for kind, count in counts.items())

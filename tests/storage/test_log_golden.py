@@ -11,10 +11,10 @@ from protocol.legacy import any_batches, any_crc_ok, any_records
 from storage import checkpoint
 from storage.config import LogConfig
 from storage.filesystem import MemoryFileSystem, RealFileSystem
+from storage.findings import Kind
 from storage.log import Log
 from storage.manager import parse_name
 from storage.producers import decode_snapshot
-from storage.recovery import Kind
 from tests.storage import golden
 from tests.storage.log_kit import LIMIT, NOW, append, batch, config, read_all
 

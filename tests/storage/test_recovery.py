@@ -9,8 +9,8 @@ from protocol.batch import parse_header
 from storage import checkpoint
 from storage.config import LogConfig
 from storage.filesystem import MemoryFile, MemoryFileSystem
+from storage.findings import Kind
 from storage.log import Log
-from storage.recovery import Kind
 from tests.storage.log_kit import (
     DIRECTORY,
     NOW,
