@@ -62,11 +62,11 @@ def test_software_is_remembered() -> None:
     [
         ({}, 0),
         ({"cluster_id": "our-cluster", "node_id": 3}, 0),
-        ({"cluster_id": "our-cluster"}, 0),
-        ({"node_id": 3}, 0),
+        ({"cluster_id": "our-cluster"}, 42),
+        ({"node_id": 3}, 42),
         ({"cluster_id": "other", "node_id": 3}, 129),
         ({"cluster_id": "our-cluster", "node_id": 4}, 129),
-        ({"cluster_id": ""}, 129),
+        ({"cluster_id": "", "node_id": 3}, 42),
     ],
 )
 def test_where_the_client_believes_to_be(fields: dict[str, object], code: int) -> None:

@@ -336,16 +336,19 @@ async def test_pages_cover_everything_once(part: MetadataNode) -> None:
 async def test_the_brokers_own_limit_and_the_cursors_topic(part: MetadataNode) -> None:
     await fill(part, {"a": 5, "b": 1})
     node = handler_node(part, {"max.request.partition.size.limit": "2"})
-    request = DescribeTopicPartitionsRequest([TopicRequest("b")], 100, Cursor("a", 1))
+    both = [TopicRequest("a"), TopicRequest("b")]
+    request = DescribeTopicPartitionsRequest(both, 100, Cursor("a", 1))
     answer = await ask(node, 75, 0, request)
     assert [(t.name, len(t.partitions)) for t in answer.topics] == [("a", 2)]
     assert answer.next_cursor == Cursor("a", 3)
-    # A cursor behind the last partition, and one at a topic that is gone.
-    answer = await ask(
-        node, 75, 0, DescribeTopicPartitionsRequest([TopicRequest("b")], 9, Cursor("a", 77))
-    )
+    # A cursor behind the last partition, at a topic that is gone, and at none of those asked for.
+    request = DescribeTopicPartitionsRequest(both, 9, Cursor("a", 77))
+    answer = await ask(node, 75, 0, request)
     assert [(t.name, len(t.partitions)) for t in answer.topics] == [("a", 0), ("b", 1)]
-    answer = await ask(
-        node, 75, 0, DescribeTopicPartitionsRequest([TopicRequest("b")], 9, Cursor("aa", 0))
-    )
+    gone = [TopicRequest("aa"), TopicRequest("b")]
+    request = DescribeTopicPartitionsRequest(gone, 9, Cursor("aa", 0))
+    answer = await ask(node, 75, 0, request)
     assert [(t.name, t.error_code) for t in answer.topics] == [("aa", 3), ("b", 0)]
+    request = DescribeTopicPartitionsRequest([TopicRequest("b")], 9, Cursor("a", 1))
+    answer = await ask(node, 75, 0, request)
+    assert [(t.name, t.error_code) for t in answer.topics] == [("b", 42)]
