@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DATA ?= data
 PORT ?= 9092
 
-.PHONY: help run test check standing fmt lint types imports bench kill fuzz differential
+.PHONY: help run test check fmt lint types imports bench kill fuzz differential
 
 help:
 	@echo "make run           start a broker on 127.0.0.1:$(PORT), data in ./$(DATA)"
@@ -29,11 +29,6 @@ test: $(VENV)/.test
 	$(BIN)/python -m pytest -q -rs
 
 check: lint types imports test
-
-# What stands so far, while the log and the server are being built.
-standing: imports
-	$(BIN)/mypy -p protocol.messages -p protocol.stored -p broker.cluster
-	$(BIN)/python -m pytest -q -rs tests/protocol tests/broker tests/storage/test_config.py
 
 lint: $(VENV)/.test
 	$(BIN)/ruff format --check .
