@@ -2,7 +2,8 @@
 
 Single writer: everything here belongs to one thread, except what `flush_job` hands out. Batches
 are staged (checked, given their offsets in place, queued) and then written together by one writev,
-after which readers see them. Opening is `Log.open`, which always runs recovery. Reading is in
+after which readers see them. Opening is `Log.open`, which always runs recovery. When segments
+begin is in `rolling.py`, what followers take and producers tell in `replica.py`, reading in
 `read.py`, truncation and removal of segments in `trim.py`, making it durable in `flush.py`.
 """
 
