@@ -40,6 +40,8 @@ _CRC_END: Final = 6
 
 _TRANSACTIONAL: Final = 0x10
 
+_new = tuple.__new__
+
 
 class CorruptSnapshot(StorageError):
     """A producer snapshot whose version, length or CRC is wrong. It is thrown away and rebuilt."""
@@ -222,7 +224,7 @@ class ProducerStates:
         batches = entry.batches
         if len(batches) == BATCHES_KEPT:
             del batches[0]
-        batches.append(KeptBatch(last_sequence, last_offset, delta, timestamp))
+        batches.append(_new(KeptBatch, (last_sequence, last_offset, delta, timestamp)))
         if transactional and entry.txn_first_offset < 0:
             self._begin(entry, base_offset)
         self.map_end_offset = last_offset + 1
