@@ -15,6 +15,7 @@ from storage.cleaner import SyncJob
 from storage.filesystem import MemoryFileSystem
 from storage.log import Log
 from storage.manager import LogManager
+from tests.kit.strategies import profile
 from tests.storage.compaction_kit import (
     KEY,
     NOW,
@@ -414,6 +415,4 @@ class Compaction(RuleBasedStateMachine):
 
 
 TestCompactionModel = Compaction.TestCase
-TestCompactionModel.settings = hypothesis_settings(
-    max_examples=40, stateful_step_count=20, deadline=None
-)
+TestCompactionModel.settings = hypothesis_settings(profile(40), stateful_step_count=20)
