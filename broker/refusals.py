@@ -14,6 +14,10 @@ from protocol.wire import FieldSpec
 
 ERROR_CODE = "error_code"
 ERROR_MESSAGE = "error_message"
+NAMING = ("string", "uuid")
+PARTITION = ("partition_index", "partition", "index")
+NUMBERED = ("resource_type", "node_id", "broker_id")
+"""Fields that say what was asked for, not what was found: offsets and times are not mirrored."""
 
 
 def refusal(
@@ -63,6 +67,15 @@ def _items(request: Any) -> Sequence[Any]:
     return ()
 
 
+def _told(item: Any, own: FieldSpec) -> Any:
+    """What an answer's field says of the item that was asked for; None for what says more."""
+    if own.kind in NAMING:
+        return getattr(item, own.name, None)
+    if own.name in PARTITION:
+        return next((getattr(item, name) for name in PARTITION if hasattr(item, name)), None)
+    return getattr(item, own.name, None) if own.name in NUMBERED else None
+
+
 def _mirror(
     spec: FieldSpec, version: int, asked: Sequence[Any], code: ErrorCode, message: str | None
 ) -> list[Any]:
@@ -78,8 +91,8 @@ def _mirror(
             setattr(answer, next(s.name for s in specs if s.kind in kinds), item)
         else:
             for own in specs:
-                value = getattr(item, own.name, None)
-                if own.kind != "array" and (value is not None or own.nullable(version)):
+                value = _told(item, own)
+                if value is not None or (own.kind in NAMING and own.nullable(version)):
                     setattr(answer, own.name, value)
         _mark(answer, specs, code, message)
         for own in specs:

@@ -27,7 +27,7 @@ from protocol.wire import FieldSpec
 LENGTH = 25
 """Requests in a sequence."""
 
-PATIENCE = 3.0
+PATIENCE = 20.0
 
 TOPICS = {
     "plain": Topic(2, fill=[batch(b"a", b"b", b"c"), batch(b"d", base_timestamp=START_MS + 50)]),

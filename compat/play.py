@@ -14,7 +14,7 @@ from compat.script import SHARED, Case, Run, Step, Topic
 from compat.sides import Side
 
 CHUNK = 120
-WORKERS = 4
+WORKERS = 6
 SLOW_SECONDS = 2.0
 
 

@@ -3,7 +3,8 @@
 Versions 0-3: 1 throttling as KIP-219; 2 flexible; 3 throttling quota (KIP-599).
 
 The answer waits until the new partitions have leaders in this broker's metadata, up to the
-request's time limit. Left out: authorization, quotas.
+request's time limit. A name that cannot be part of a path refuses all. Left out: authorization,
+quotas.
 """
 
 from collections import Counter
@@ -26,11 +27,20 @@ if TYPE_CHECKING:
     from broker.context import Context, Node
 
 
+IMPOSSIBLE_NAMES = ("", ".", "..")
+"""Apache Kafka fails a whole request that names one of them."""
+
+
 def handle(
     node: "Node", context: "Context", request: CreatePartitionsRequest
 ) -> CreatePartitionsResponse | Awaitable[CreatePartitionsResponse]:
     """Refuse what can be refused at once, then ask the controller."""
     del context
+    if any(topic.name in IMPOSSIBLE_NAMES for topic in request.topics):
+        error = ErrorCode.UNKNOWN_SERVER_ERROR
+        return CreatePartitionsResponse(
+            results=[CreatePartitionsTopicResult(t.name, error) for t in request.topics]
+        )
     times = Counter(topic.name for topic in request.topics)
     # A topic named twice has one result.
     results = {name: CreatePartitionsTopicResult(name=name) for name in times}
@@ -43,8 +53,6 @@ def handle(
         elif times[topic.name] > 1:
             result.error_code = ErrorCode.INVALID_REQUEST
             result.error_message = "The topic is named more than once."
-        elif not topic.name:
-            result.error_code = ErrorCode.UNKNOWN_SERVER_ERROR  # what Apache Kafka makes of it
         else:
             wanted.append((topic, result))
     return _create(node, request, wanted, response) if wanted else response

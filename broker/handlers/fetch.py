@@ -21,7 +21,7 @@ from collections.abc import Callable
 
 from broker.context import Context, Node
 from broker.errors import REFUSALS, code_of
-from broker.fetch_wire import Endpoint, PartitionAnswer, encode_response
+from broker.fetch_wire import FLEXIBLE_SINCE, Endpoint, PartitionAnswer, encode_response
 from broker.partition import Partition
 from broker.sessions import (
     FINAL_EPOCH,
@@ -32,8 +32,14 @@ from broker.sessions import (
     PartitionKey,
     Session,
 )
+from protocol.compiler import encoder
 from protocol.errors import CorruptRecord, ErrorCode
-from protocol.messages.fetch import FetchRequest
+from protocol.messages.fetch import (
+    FetchableTopicResponse,
+    FetchRequest,
+    FetchResponse,
+    PartitionData,
+)
 from protocol.record_errors import InvalidRecord, UnsupportedCompression
 from protocol.wire import ZERO_UUID
 from storage.errors import OffsetOutOfRange
@@ -183,7 +189,10 @@ class FetchCall:
             return self._failed()
         if not (last or at_once or not answers or size >= enough):
             return None
-        # What the cluster does not know comes last, as in Apache Kafka.
+        # What the cluster does not know comes last, for a consumer ids before names, as in Apache
+        # Kafka.
+        if self._replica_id() < 0:
+            unknown.sort(key=lambda answer: answer.asked.name is not None)
         return self._encode(answers + unknown if unknown else answers)
 
     def _cap(self) -> int:
@@ -281,15 +290,21 @@ class FetchCall:
 
     def _failed(self) -> Answer:
         """The whole request is refused for an isolation level that does not exist."""
-        error, answers = ErrorCode.UNKNOWN_SERVER_ERROR, []
-        if self._version < IDS_SINCE:
-            for topic in self._request.topics:
-                for p in topic.partitions:
-                    asked = FetchedPartition(topic.topic, topic.topic_id, p.partition, 0, 0)
-                    answers.append(PartitionAnswer(asked).refuse(error, aborted=[], records=None))
-        return encode_response(
-            self._version, self._correlation_id, error, self._request.session_id, answers
-        )
+        error, request, version = ErrorCode.UNKNOWN_SERVER_ERROR, self._request, self._version
+        message = FetchResponse(error_code=error, session_id=request.session_id)
+        if version < IDS_SINCE:
+            for topic in request.topics:
+                refused = [
+                    PartitionData(p.partition, error, -1, records=None, aborted_transactions=[])
+                    for p in topic.partitions
+                ]
+                message.responses.append(FetchableTopicResponse(topic.topic, partitions=refused))
+        out = bytearray(4) + self._correlation_id.to_bytes(4, "big", signed=True)
+        if version >= FLEXIBLE_SINCE:
+            out.append(0)
+        encoder(FetchResponse, version)(message, out)
+        out[:4] = (len(out) - 4).to_bytes(4, "big")
+        return [bytes(out)]
 
     def _open_session(self, answers: list[PartitionAnswer]) -> None:
         partitions = []

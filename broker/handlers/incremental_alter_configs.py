@@ -75,6 +75,8 @@ def _edit(resource: AlterConfigsResource, validate_only: bool) -> Edit:
             (c.name for c in changes if c.value is None and c.operation != Operation.DELETE),
         )
         if kind == Resource.TOPIC:
+            if resource.resource_name in (".", ".."):
+                refuse(ErrorCode.INVALID_CONFIG, "No topic can have that name.")
             return changed(present, changes, TOPIC_TABLE)
         if kind == Resource.BROKER:
             code = ErrorCode.INVALID_REQUEST

@@ -12,8 +12,8 @@ offset; a follower sees all. A record found beyond that is answered like none: -
 Only the leader answers, but for the debugging replica id -2. Other negative timestamps, and those
 of later versions, are UNSUPPORTED_VERSION per partition. From version 1 a partition named twice is
 INVALID_REQUEST, told for each mention as Apache Kafka 3.9 does, from version 10 once as 4.4 does,
-which also leaves out topics without partitions. An unknown isolation level is UNKNOWN_SERVER_ERROR
-per partition.
+which also leaves out topics without partitions. A consumer's unknown isolation level is
+UNKNOWN_SERVER_ERROR per partition, from version 10 anybody's for all.
 
 Left out: tiered storage (-4 is -2, -5 and -6 find nothing, the time limit has no use);
 authorization.
@@ -71,6 +71,8 @@ NOTHING: Found = (-1, -1, -1)
 def handle(node: "Node", context: "Context", request: ListOffsetsRequest) -> ListOffsetsResponse:
     """Answer each partition from its log."""
     version = context.version
+    if version >= ONE_ANSWER_SINCE and request.isolation_level not in ISOLATION_LEVELS:
+        return _all_refused(request, ErrorCode.UNKNOWN_SERVER_ERROR)
     twice = _named_twice(request) if version > 0 else frozenset()
     topics: list[ListOffsetsTopicResponse] = []
     for topic in _once(request.topics) if version >= ONE_ANSWER_SINCE else request.topics:
@@ -84,6 +86,14 @@ def handle(node: "Node", context: "Context", request: ListOffsetsRequest) -> Lis
                 answer = _answer(node, version, request, topic.name, asked)
             answers.append(answer)
         topics.append(ListOffsetsTopicResponse(name=topic.name, partitions=answers))
+    return ListOffsetsResponse(topics=topics)
+
+
+def _all_refused(request: ListOffsetsRequest, error: ErrorCode) -> ListOffsetsResponse:
+    topics = [
+        ListOffsetsTopicResponse(t.name, [_refused(asked, error) for asked in t.partitions])
+        for t in request.topics
+    ]
     return ListOffsetsResponse(topics=topics)
 
 

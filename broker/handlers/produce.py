@@ -11,8 +11,8 @@ from the receive buffer, and the answers are written after the pass's write (`On
 Kafka's order: topic, record format, acks, leadership, min.insync.replicas, then the log's own
 checks.
 
-A topic or partition named twice is one, the last records count. Transactional batches in a request
-without a transactional id: TRANSACTIONAL_ID_AUTHORIZATION_FAILED for all.
+A topic or partition named twice is one, the last records that fit count. Transactional batches in
+a request without a transactional id: TRANSACTIONAL_ID_AUTHORIZATION_FAILED for all.
 
 Left out: transactional batches (no transaction coordinator yet) answer INVALID_TXN_STATE; quotas;
 the current leader is not told with NOT_LEADER_OR_FOLLOWER.
@@ -66,6 +66,9 @@ WITHOUT_LOG_START = (
     ErrorCode.KAFKA_STORAGE_ERROR,
 )
 """Refusals of the log that do not tell where it starts."""
+
+Batch = memoryview | None
+"""What a request carries for one partition."""
 
 # Bytes 8 to 23 of a batch: length, leader epoch, magic, CRC, attributes.
 _LENGTH_TO_ATTRIBUTES = Struct(">iibIh").unpack_from
@@ -203,7 +206,8 @@ class ProduceCall:
         self.topics: list[TopicResult] = []
         whole = _whole_refusal(topics, transactional_id)
         replicas = node.replicas
-        for raw, name, topic_id, partitions in _once(topics):
+        merged, more = _once(topics)
+        for raw, name, topic_id, partitions in merged:
             refusal = whole
             if version >= TOPIC_IDS_SINCE and not whole:
                 found = replicas.topic_name(topic_id)
@@ -213,7 +217,10 @@ class ProduceCall:
                     name = found
             results: list[PartitionResult] = []
             for index, records in partitions:
-                results.append(self._one(context, name, index, records, refusal))
+                if more and (several := more.get((raw, index))):
+                    results.append(self._several(context, name, index, several, refusal))
+                else:
+                    results.append(self._one(context, name, index, records, refusal))
             self.topics.append((raw, results))
 
     def _one(
@@ -239,6 +246,34 @@ class ProduceCall:
         assert partition is not None and records is not None
         self._stage(partition, records, result)
         return result
+
+    def _several(
+        self, context: Context, name: str, index: int, several: list[Batch], refusal: int
+    ) -> PartitionResult:
+        """A partition named several times: the last fitting records are staged, but the answer
+        tells what is wrong with others, as Apache Kafka's does.
+        """
+        place = self._node.replicas
+        unknown = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+        if refusal or (
+            place.partition(name, index) is None and place.missing(name, index) == unknown
+        ):
+            return self._one(context, name, index, several[-1], refusal)
+        unfit: PartitionResult | None = None
+        result: PartitionResult | None = None
+        fitting: list[Batch] = []
+        for records in several:
+            checked = PartitionResult(index)
+            checked.error_code = int(self._check_records(records, checked))
+            if checked.error_code:
+                unfit = checked
+            else:
+                fitting.append(records)
+        if fitting:
+            result = self._one(context, name, index, fitting[-1], refusal)
+        answer = unfit or result
+        assert answer is not None
+        return answer
 
     def _check_records(self, records: memoryview | None, result: PartitionResult) -> int:
         """What a request of this version may carry (Apache Kafka's
@@ -379,15 +414,26 @@ def _whole_refusal(topics: list[RequestTopic], transactional_id: str | None) -> 
     return NONE
 
 
-def _once(topics: list[RequestTopic]) -> list[RequestTopic]:
-    """Every topic that has partitions, and every partition, once; the last records count."""
+def _once(
+    topics: list[RequestTopic],
+) -> tuple[list[RequestTopic], dict[tuple[bytes, int], list[Batch]]]:
+    """Every topic that has partitions, and every partition, once, with its last records; and all
+    records of the partitions named several times, by encoded topic and index.
+    """
+    more: dict[tuple[bytes, int], list[Batch]] = {}
     if len(topics) == 1 and len(topics[0][3]) == 1:
-        return topics
-    merged: dict[bytes, tuple[str, bytes, dict[int, memoryview | None]]] = {}
+        return topics, more
+    merged: dict[bytes, tuple[str, bytes, dict[int, Batch]]] = {}
     for raw, name, topic_id, partitions in topics:
-        if partitions:
-            merged.setdefault(raw, (name, topic_id, {}))[2].update(partitions)
-    return [(raw, name, id_, list(found.items())) for raw, (name, id_, found) in merged.items()]
+        if not partitions:
+            continue
+        found = merged.setdefault(raw, (name, topic_id, {}))[2]
+        for index, records in partitions:
+            if index in found:
+                more.setdefault((raw, index), [found[index]]).append(records)
+            found[index] = records
+    once = [(raw, name, id_, list(found.items())) for raw, (name, id_, found) in merged.items()]
+    return once, more
 
 
 Call = OneBatch | ProduceCall

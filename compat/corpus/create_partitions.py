@@ -67,7 +67,7 @@ def assignments(run: Run) -> None:
 
 @case(API)
 def unknown(run: Run) -> None:
-    for number, name in enumerate((run.fresh("never"), "", "a b", "x" * 250)):
+    for number, name in enumerate((run.fresh("never"), "", "a b", "x" * 250, ".", "..")):
         _grow(run, (name, 3, None), step=f"name {number}")
     _grow(run, step="nothing")
 

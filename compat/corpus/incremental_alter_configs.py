@@ -87,7 +87,7 @@ def not_a_number(run: Run) -> None:
 @case(API)
 def unknown_resources(run: Run) -> None:
     right = ("retention.ms", SET, "5")
-    for number, name in enumerate((run.fresh("never"), "", "a b", "x" * 250)):
+    for number, name in enumerate((run.fresh("never"), "", "a b", "x" * 250, ".", "..")):
         _alter(run, TOPIC, name, right, step=f"topic {number}")
     for name in ("2", "x", "-1", "01"):
         change = ("log.cleaner.backoff.ms", SET, "15000")

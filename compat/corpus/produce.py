@@ -52,6 +52,9 @@ def the_same_twice(run: Run) -> None:
     run.call(**call, topic_data=topics, step="topic twice")
     topics = [_topic(run, "t", (0, one)), _topic(run, "t", (0, batch(b"b")))]
     run.call(**call, topic_data=topics, step="topic and partition twice")
+    for first, second in ((one, b""), (b"", one), (b"x" * 80, one), (batch(b"a", crc=1), one)):
+        topics = [_topic(run, "t", (0, first), (0, second), (1, one))]
+        run.call(**call, topic_data=topics, step=f"{len(first)} and {len(second)} bytes")
     run.everything("t")
 
 

@@ -68,6 +68,7 @@ def new_format_in_old_request(run: Run) -> None:
     run.produce("t", batch(b"a", b"b"), step="one batch")
     run.produce("t", batch(b"a") + batch(b"b"), step="two batches")
     run.produce("t", batch(b"a", codec=GZIP), step="gzip")
+    run.produce("t", batch(b"a", length=32), step="shorter than its header")
     run.produce("t", batch(b"a", codec=ZSTD), step="zstd")
     run.produce("t", batch(b"a") + message(b"b"), step="format 2 then 1")
     run.produce("t", message(b"b") + batch(b"a"), step="format 1 then 2")
