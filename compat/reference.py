@@ -80,8 +80,25 @@ def cache() -> pathlib.Path:
     )
 
 
+def _pom(version: str) -> str:
+    """What Maven is asked for: the broker, and what its logging writes with (a broker without that
+    has no loggers that could be described)."""
+    wanted = [("org.apache.kafka", "kafka_2.13", version)]
+    if version.startswith("4"):
+        wanted.append(("org.apache.logging.log4j", "log4j-slf4j-impl", "2.25.3"))
+    else:
+        wanted.append(("org.slf4j", "slf4j-reload4j", "1.7.36"))
+    dependencies = "".join(
+        f"<dependency><groupId>{g}</groupId><artifactId>{a}</artifactId><version>{v}</version></dependency>"
+        for g, a, v in wanted
+    )
+    return POM.format(dependencies)
+
+
 def have_jars(version: str) -> bool:
-    return (cache() / version / "complete").exists()
+    """Whether what is asked for today has been fetched."""
+    fetched = cache() / version / "fetched.xml"
+    return fetched.exists() and fetched.read_text() == _pom(version)
 
 
 def missing(version: str) -> str | None:
@@ -102,20 +119,13 @@ def jars(version: str) -> pathlib.Path:
     if lack:
         raise NoReference(lack)
     libs.mkdir(parents=True, exist_ok=True)
-    wanted = [("org.apache.kafka", "kafka_2.13", version)]
-    if version.startswith("4"):
-        wanted.append(("org.apache.logging.log4j", "log4j-slf4j-impl", "2.25.3"))
-    dependencies = "".join(
-        f"<dependency><groupId>{g}</groupId><artifactId>{a}</artifactId><version>{v}</version></dependency>"
-        for g, a, v in wanted
-    )
     pom = libs / "pom.xml"
-    pom.write_text(POM.format(dependencies))
+    pom.write_text(_pom(version))
     copy = ["mvn", "-q", "-B", "-f", str(pom), "dependency:copy-dependencies"]
     done = subprocess.run([*copy, f"-DoutputDirectory={libs}"], check=False)
     if done.returncode:
         raise NoReference(f"Maven could not fetch the jars of Apache Kafka {version}.")
-    (libs / "complete").touch()
+    pom.rename(libs / "fetched.xml")
     return libs
 
 

@@ -183,7 +183,7 @@ class FetchCall:
             answers.append(answer)
             length = len(answer)
             size += length
-            left = max(left - length, 0) if length else left
+            left = max(left - length, 0)
             at_once = at_once or answer.error_code != 0 or answer.diverging_epoch is not None
         if answers and request.isolation_level not in ISOLATION_LEVELS:
             return self._failed()

@@ -49,6 +49,7 @@ ACKS = (-1, 0, 1)
 MIN_BATCH = 14
 MAX_INT32 = 0x7FFFFFFF
 TRANSACTIONAL = 0x10
+PRODUCER_AT = 43  # the high byte: a producer id below 0 is none
 LENGTH_END = 12
 MAGIC_AT = 16
 ATTRIBUTES_AT = 22  # the low byte
@@ -345,7 +346,7 @@ class ProduceCall:
                     return
             else:
                 records = records[: 12 + int.from_bytes(records[8:12], "big")]
-            if records[ATTRIBUTES_AT] & TRANSACTIONAL:
+            if records[ATTRIBUTES_AT] & TRANSACTIONAL and records[PRODUCER_AT] < 0x80:
                 result.error_code = int(ErrorCode.INVALID_TXN_STATE)
                 return
             appended = log.stage(records, partition.leader_epoch, now_ms)

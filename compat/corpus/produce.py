@@ -141,6 +141,20 @@ def transactional_id(run: Run) -> None:
     run.produce("t", batch(b"a"), transactional_id="compat-tx", acks=1, step="acks 1")
 
 
+@case(API, (9, 13), topics={"t": Topic()})
+def null_records(run: Run) -> None:
+    topics = [_topic(run, "t", (0, None))]
+    run.call(acks=1, timeout_ms=1000, topic_data=topics, patience=1.0, step="null")
+
+
+@case(API, (3, 13), topics={"t": Topic()})
+def transactional_without_producer(run: Run) -> None:
+    data = batch(b"a", attributes=0x10)
+    run.produce("t", data, transactional_id="compat-tx", acks=-1, step="with an id")
+    run.produce("t", data, acks=-1, step="without")
+    run.everything("t")
+
+
 @case(API)
 def malformed(run: Run) -> None:
     run.send_body(API, run.version, b"", step="no body", link="1")

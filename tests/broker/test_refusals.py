@@ -13,6 +13,7 @@ from protocol.compiler import decoder, encoder
 from protocol.errors import ErrorCode
 from protocol.messages.create_topics import CreatableTopic, CreateTopicsRequest
 from protocol.messages.delete_topics import DeleteTopicsRequest
+from protocol.messages.fetch import FetchPartition, FetchRequest, FetchTopic
 from protocol.messages.find_coordinator import FindCoordinatorRequest
 from protocol.messages.list_offsets import (
     ListOffsetsPartition,
@@ -67,3 +68,14 @@ def test_partitions_are_told_inside_their_topics() -> None:
     assert [
         (t.name, [(p.partition_index, p.error_code) for p in t.partitions]) for t in answer.topics
     ] == [("t", [(4, -1), (5, -1)])]
+
+
+def test_what_was_asked_is_not_told_as_found() -> None:
+    asked = ListOffsetsPartition(partition_index=4, timestamp=5)
+    answer = refused(ListOffsetsRequest(topics=[ListOffsetsTopic(name="t", partitions=[asked])]), 7)
+    assert answer.topics[0].partitions[0].timestamp == -1
+    part = FetchPartition(partition=4, log_start_offset=7, high_watermark=9)
+    answer = refused(FetchRequest(topics=[FetchTopic(topic="t", partitions=[part])]), 6)
+    told = answer.responses[0].partitions[0]
+    assert (told.partition_index, told.error_code) == (4, -1)
+    assert told.log_start_offset == -1
