@@ -54,7 +54,7 @@ fuzz: $(VENV)/.test
 	$(BIN)/python -m tests.fuzz.frames --count 1000000
 
 differential: $(VENV)/.test
-	$(BIN)/python -m compat.differential
+	$(BIN)/python -m compat.differential --generated 5000
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

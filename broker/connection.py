@@ -15,7 +15,7 @@ from struct import Struct
 from typing import TYPE_CHECKING, Any
 
 from broker.context import Context
-from broker.dispatch import FETCH, PRODUCE, Parked, Route
+from broker.dispatch import PRODUCE, Parked, Route
 from broker.sending import FilePiece, send_pieces
 from protocol.errors import Malformed
 from storage.log import LogSlice
@@ -234,13 +234,10 @@ class Connection:
 
     def _take(self, route: Route, request: Any, result: Any) -> None:
         """Queue the answer, or park until it is there."""
-        if route.api.key == FETCH:
-            if isinstance(result, list):
-                self._queue_pieces(result)
-            elif hasattr(result, "start"):
-                self._park_on(result)
-            else:
-                self._queue(route, result)
+        if isinstance(result, list):
+            self._queue_pieces(result)
+        elif hasattr(result, "start"):
+            self._park_on(route, result)
         elif hasattr(result, "__await__"):
             self._parked = True
             self._task = self._owner.loop.create_task(self._finish(route, request, result))
@@ -259,16 +256,20 @@ class Connection:
             else:
                 self._out.append(piece)
 
-    def _park_on(self, waiting: Parked) -> None:
+    def _park_on(self, route: Route, waiting: Parked) -> None:
+        """Wait without a task; what comes is a response, or a fetch's pieces."""
+
+        def answered(result: Any) -> None:
+            self._parked_on = None
+            if isinstance(result, list):
+                self._queue_pieces(result)
+            else:
+                self._queue(route, result)
+            self._unpark()
+
         self._parked = True
         self._parked_on = waiting
-        waiting.start(self._answered)
-
-    def _answered(self, pieces: list[bytes | LogSlice]) -> None:
-        """A parked fetch has its answer."""
-        self._parked_on = None
-        self._queue_pieces(pieces)
-        self._unpark()
+        waiting.start(answered)
 
     async def _finish(self, route: Route, request: Any, work: Any) -> None:
         try:

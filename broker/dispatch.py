@@ -22,7 +22,6 @@ from protocol.wire import Buffer
 log = logging.getLogger("odradek.requests")
 
 PRODUCE = 0
-FETCH = 1
 API_VERSIONS = 18
 
 

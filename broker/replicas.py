@@ -6,6 +6,7 @@ their logs and leave for the files together (`write_staged`), one writev a log. 
 fetches come after the write.
 """
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterable
 
@@ -27,11 +28,14 @@ from protocol.messages.stop_replica import (
 )
 from storage.config import LogConfig
 from storage.errors import LogDirOffline, StorageError
+from storage.log import Appended
 from storage.manager import LogManager
 
 log = logging.getLogger("odradek.replicas")
 
 LEADER_DURING_DELETE = -2
+
+OnRole = Callable[[Partition], None]
 
 
 class ReplicaManager:
@@ -53,6 +57,8 @@ class ReplicaManager:
         self._config_of = config_of
         self._clock = clock
         self._controller_epoch = -1
+        self._watchers: dict[str, tuple[OnRole, OnRole]] = {}
+        self._write_scheduled = False
 
     # --- lookup
 
@@ -98,7 +104,27 @@ class ReplicaManager:
         """Name of a topic id that the cluster knows."""
         return self.metadata.view.names.get(topic_id)
 
+    def watch_roles(self, topic: str, became_leader: OnRole, resigned: OnRole) -> None:
+        """Tell when a partition of this topic gets its leader here (again, in a new epoch), and
+        when it has no more or its log is gone."""
+        self._watchers[topic] = (became_leader, resigned)
+
     # --- the write that ends a pass
+
+    def stage(self, partition: Partition, batch: memoryview, now_ms: int) -> Appended:
+        """Stage a batch of the broker's own; it is written when this turn of the loop ends.
+
+        `batch` is writable and nobody else's. Raises what `Log.stage` raises.
+        """
+        assert partition.log is not None
+        appended = partition.log.stage(batch, partition.leader_epoch, now_ms, origin="coordinator")
+        if not partition.dirty:
+            partition.dirty = True
+            self.dirty.append(partition)
+            if not self._write_scheduled:
+                self._write_scheduled = True
+                asyncio.get_running_loop().call_soon(self.write_staged)
+        return appended
 
     def write_staged(self) -> None:
         """Write what was staged in this pass, raise high watermarks, wake those who wait.
@@ -108,6 +134,7 @@ class ReplicaManager:
         """
         dirty = self.dirty
         self.dirty = []
+        self._write_scheduled = False
         for partition in dirty:
             partition.dirty = False
             if partition.log is None:
@@ -171,8 +198,9 @@ class ReplicaManager:
         except StorageError as error:
             log.error("%s-%d cannot be hosted: %s", topic, index, error)
             return ErrorCode.KAFKA_STORAGE_ERROR
+        was_leader = partition.is_leader
         became_leader = state.leader == self.broker_id and (
-            partition.leader != self.broker_id or partition.leader_epoch != state.leader_epoch
+            not was_leader or partition.leader_epoch != state.leader_epoch
         )
         partition.leader = state.leader
         partition.leader_epoch = state.leader_epoch
@@ -184,7 +212,16 @@ class ReplicaManager:
             partition.log.epochs.assign(state.leader_epoch, partition.log.end_offset)
         partition.advance()
         partition.notify()
+        if became_leader and topic in self._watchers:
+            self._watchers[topic][0](partition)
+        elif was_leader and not partition.is_leader:
+            self._resigned(partition)
         return ErrorCode.NONE
+
+    def _resigned(self, partition: Partition) -> None:
+        watcher = self._watchers.get(partition.topic)
+        if watcher is not None:
+            watcher[1](partition)
 
     def stop_replica(self, request: StopReplicaRequest) -> StopReplicaResponse:
         """Stop hosting partitions, with their data where asked (StopReplica versions 3 and 4)."""
@@ -221,6 +258,7 @@ class ReplicaManager:
                 del self.topics[topic]
             partition.leader = -1
             partition.log = None
+            self._resigned(partition)
             partition.notify()
         if delete and self.logs.get(topic, index) is not None:
             try:
@@ -235,6 +273,7 @@ class ReplicaManager:
         for partition in self.partitions():
             if partition.log is not None and self._gone(partition):
                 partition.log = None
+                self._resigned(partition)
                 partition.notify()
 
     def _gone(self, partition: Partition) -> bool:

@@ -70,11 +70,12 @@ class DirSize(NamedTuple):
 class LogDir:
     """One of the broker's directories and what was read from the files at its top."""
 
-    __slots__ = ("clean", "lock", "path", "tables", "writing", "written")
+    __slots__ = ("clean", "lock", "logs", "path", "tables", "writing", "written")
 
     def __init__(self, path: str) -> None:
         self.path = path
         self.lock: DirLock | None = None
+        self.logs = 0  # how many are open in it
         self.clean = False
         self.tables: dict[str, dict[Key, int]] = {}
         self.written: dict[str, dict[Key, int]] = {}  # what each checkpoint file holds now
@@ -219,6 +220,7 @@ class LogManager:
         log.advance_high_watermark(min(tables[HIGH_WATERMARKS].get(key, 0), log.end_offset))
         self.logs[key] = log
         self._home[key] = directory
+        directory.logs += 1
         return log
 
     # --- failing directories
@@ -303,11 +305,7 @@ class LogManager:
                 log.assign_topic_id(topic_id)
             return log
         config = config or self.default_config
-        counts = {directory.path: 0 for directory in self._online()}
-        for home in self._home.values():
-            if home.path in counts:
-                counts[home.path] += 1
-        for directory in sorted(self._online(), key=lambda d: counts[d.path]):
+        for directory in sorted(self._online(), key=lambda d: d.logs):
             try:
                 return self._create(directory, (topic, partition), config, topic_id, now_ms)
             except OSError as error:
@@ -367,6 +365,7 @@ class LogManager:
             self._dir_failed(directory.path, error)
             raise LogDirOffline(f"The log directory {directory.path} failed: {error}") from error
         del self.logs[key], self._home[key]
+        directory.logs -= 1
         for table in directory.tables.values():
             table.pop(key, None)
         if suffix == DELETE_SUFFIX:

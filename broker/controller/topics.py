@@ -216,7 +216,7 @@ def plan_topic(
     check_name(name)
     _check_collision(name, existing, collision_keys)
     if wish.assignments:
-        _check_assignments(assignments)
+        _check_assignments(assignments, brokers)
     if wish.config_refusal is not None:
         raise Refused(*wish.config_refusal)
     configs = {key: value for key, value in wish.configs.items() if value is not None}
@@ -236,7 +236,9 @@ def _check_collision(name: str, existing: Collection[str], keys: Mapping[str, st
         )
 
 
-def _check_assignments(assignments: Mapping[int, Assignment]) -> None:
+def _check_assignments(
+    assignments: Mapping[int, Assignment], brokers: Sequence[BrokerSite]
+) -> None:
     if len({len(a.replicas) for a in assignments.values()}) != 1:
         raise Refused(
             ErrorCode.INVALID_REPLICA_ASSIGNMENT,
@@ -253,6 +255,13 @@ def _check_assignments(assignments: Mapping[int, Assignment]) -> None:
             ErrorCode.INVALID_REPLICA_ASSIGNMENT,
             "Partitions are numbered from 0 without gaps.",
         )
+    # Apache Kafka 3.9 takes what follows, and is left with a topic that nobody can use or delete.
+    named = {broker_id for each in assignments.values() for broker_id in each.replicas}
+    if not named:
+        raise Refused(ErrorCode.INVALID_REPLICA_ASSIGNMENT, "A partition has at least 1 replica.")
+    unknown = sorted(named - {site.id for site in brokers})
+    if unknown:
+        raise Refused(ErrorCode.INVALID_REPLICA_ASSIGNMENT, f"No such brokers: {_list(unknown)}.")
 
 
 def plan_partitions(

@@ -202,7 +202,8 @@ async def test_metadata_of_all_topics(part: MetadataNode) -> None:
 async def test_create_and_delete_topics_and_partitions(part: MetadataNode) -> None:
     await fill(part, PRESENT | {"__consumer_offsets": 50})
     node = handler_node(part)
-    assert await replay(part, node, chosen(19)) == []
+    unknown = "assignment to unknown broker (time limit 400 ms)"  # see compat/DIFFERENCES.md
+    assert await replay(part, node, chosen(19, without=(unknown,))) == []
     assert await replay(part, node, chosen(37)) == []
     assert await replay(part, node, chosen(20)) == []
 

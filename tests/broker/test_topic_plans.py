@@ -127,9 +127,12 @@ def test_bad_assignments(assignments: list[tuple[int, tuple[int, ...]]]) -> None
     assert refusal(wish) == ErrorCode.INVALID_REPLICA_ASSIGNMENT
 
 
-def test_an_assignment_may_name_unknown_brokers() -> None:
-    plan = plan_topic(TopicWish("t", assignments=[(0, (99,))]), (), SITES, DEFAULTS, zero)
-    assert plan.assignments == {0: Assignment((99,))}
+@pytest.mark.parametrize("replicas", [(99,), (0, 99), ()])
+def test_a_topic_that_nobody_could_host_is_refused(replicas: tuple[int, ...]) -> None:
+    wish = TopicWish("t", assignments=[(0, replicas)])
+    with pytest.raises(Refused) as refused:
+        plan_topic(wish, (), SITES, DEFAULTS, zero)
+    assert refused.value.refusal.code == ErrorCode.INVALID_REPLICA_ASSIGNMENT
 
 
 def grow(

@@ -101,6 +101,7 @@ class HostedNode:
         leader: int = BROKER,
         leader_epoch: int = 0,
         isr: tuple[int, ...] = (BROKER,),
+        replicas: tuple[int, ...] = (),
         **config: str,
     ) -> Log:
         """The topic is known, and every partition is hosted; the log of partition 0.
@@ -120,7 +121,7 @@ class HostedNode:
                 leader=leader,
                 leader_epoch=leader_epoch,
                 isr=list(isr),
-                replicas=list({BROKER, leader, *isr}),
+                replicas=list({BROKER, leader, *isr, *replicas}),
             )
             for index in range(len(info.partitions))
         ]
