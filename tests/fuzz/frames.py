@@ -200,12 +200,13 @@ class Fuzzer:
         """Which shot this answer belongs to: the next one that is due an answer."""
         for number in range(place, len(shots)):
             shot = shots[number]
+            if shot.answered == "no":
+                continue
             if shot.correlation_id == correlation_id:
                 self.report.answers += 1
                 self.report.codes[check_answer(shot, data)] += 1
                 return number
-            if shot.answered != "no":
-                break
+            break
         raise Failure(
             f"an answer with correlation id {correlation_id} where that of "
             f"{shots[place].data.hex()} was due: {data[:100].hex()}"
