@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from broker.cluster.view import MetadataCache
     from broker.config import BrokerConfig
     from broker.controller.run import Controller
+    from broker.coordinator import Coordinator
+    from broker.groups.machine import GroupMachine
     from broker.producer_ids import ProducerIds
     from broker.replicas import ReplicaManager
     from broker.sessions import FetchSessions
@@ -78,6 +80,7 @@ class Node:
         "config",
         "configs",
         "controller",
+        "groups",
         "logs",
         "metadata",
         "producer_ids",
@@ -91,6 +94,7 @@ class Node:
     clock: Clock
     metadata: MetadataCache
     controller: Controller
+    groups: Coordinator[GroupMachine]
     configs: ConfigStore
     replicas: ReplicaManager
     logs: LogManager

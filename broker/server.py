@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 import signal
+from uuid import uuid4
 
 from broker.clock import Clock, SystemClock
 from broker.cluster import layout
@@ -16,15 +17,17 @@ from broker.cluster.configs import ConfigStore
 from broker.cluster.local import LocalStore
 from broker.cluster.membership import Membership
 from broker.cluster.store import StoreFailed
-from broker.cluster.view import MetadataCache
+from broker.cluster.view import OFFSETS_TOPIC, MetadataCache
 from broker.config import BrokerConfig, ConfigError, TopicSpec
 from broker.connections import Connections
 from broker.context import Node
 from broker.controller.channel import LocalChannel
 from broker.controller.run import Controller
 from broker.controller.topics import Defaults, Refusal, TopicWish
+from broker.coordinator import Coordinator
 from broker.dispatch import Dispatcher
 from broker.dynamic_configs import DynamicConfigs
+from broker.groups.machine import GroupMachine
 from broker.housekeeping import Housekeeping
 from broker.producer_ids import ProducerIds
 from broker.replicas import ReplicaManager
@@ -87,6 +90,7 @@ class Server:
             SESSION_EVICTION_MS,
             lambda: int.from_bytes(os.urandom(4), "big") & 0x7FFFFFFF,
         )
+        self._coordinate(node)
         self._bind()
         await self._join(node, dynamic)
         await self._declare(topics)
@@ -127,6 +131,19 @@ class Server:
     def _drop_offline_replicas(self) -> None:
         if hasattr(self.node, "replicas"):
             self.node.replicas.log_dir_failed()
+
+    def _coordinate(self, node: Node) -> None:
+        """Before this broker learns which partitions it leads: that loads the coordinators."""
+        node.groups = Coordinator(
+            OFFSETS_TOPIC,
+            node.replicas,
+            node.metadata,
+            self.clock,
+            lambda index, timers: GroupMachine(
+                index, timers, self.config, lambda: node.metadata.view, lambda: str(uuid4())
+            ),
+            codec=self.config.offsets_topic_compression_codec,
+        )
 
     def _bind(self) -> None:
         self._connections = Connections(Dispatcher(self.node))
@@ -185,6 +202,7 @@ class Server:
         node = self.node
         await self._connections.close()
         await self._housekeeping.stop()
+        await node.groups.close()
         await node.producer_ids.stop()
         await node.controller.stop()
         node.logs.close(self.clock.now_ms())
