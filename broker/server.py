@@ -17,7 +17,7 @@ from broker.cluster.configs import ConfigStore
 from broker.cluster.local import LocalStore
 from broker.cluster.membership import Membership
 from broker.cluster.store import StoreFailed
-from broker.cluster.view import OFFSETS_TOPIC, MetadataCache
+from broker.cluster.view import OFFSETS_TOPIC, ClusterView, MetadataCache
 from broker.config import BrokerConfig, ConfigError, TopicSpec
 from broker.connections import Connections
 from broker.context import Node
@@ -27,6 +27,7 @@ from broker.controller.topics import Defaults, Refusal, TopicWish
 from broker.coordinator import Coordinator
 from broker.dispatch import Dispatcher
 from broker.dynamic_configs import DynamicConfigs
+from broker.groups.common import topic_changes
 from broker.groups.machine import GroupMachine
 from broker.housekeeping import Housekeeping
 from broker.producer_ids import ProducerIds
@@ -144,6 +145,12 @@ class Server:
             ),
             codec=self.config.offsets_topic_compression_codec,
         )
+        node.metadata.on_change(self._topics_changed)
+
+    def _topics_changed(self, old: ClusterView, new: ClusterView) -> None:
+        changes = topic_changes(old, new)
+        if changes.changed:
+            self.node.groups.feed_all(lambda machine, now: machine.topics_changed(changes, now))
 
     def _bind(self) -> None:
         self._connections = Connections(Dispatcher(self.node))

@@ -1,19 +1,27 @@
 """What the group protocols of one machine share."""
 
-from collections.abc import Callable, Hashable
-from typing import Any, Protocol
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any, NamedTuple, Protocol
 
 from broker.cluster.view import ClusterView
 from broker.config import BrokerConfig
-from broker.coordinator import StoredRecord
+from broker.coordinator import NOTHING, Outcome, StoredRecord
+from protocol.errors import ErrorCode
 from protocol.stored.versioned import encode_key, encode_value
+
+CLASSIC, CONSUMER, SHARE = "classic", "consumer", "share"
+"""Kinds of groups: the types of ListGroups in lower case. Also the names of the machine's parts."""
+OFFSETS = "offsets"
+
+FROM_COMMIT = -1
+"""See `Group.offsets_expire_from`."""
 
 
 class TimerKeys(Protocol):
     """The shell's timers (`broker.timers.Timers`), or a test's.
 
-    Keys of this package are tuples that begin with the protocol: ("classic", purpose, group id,
-    member id).
+    Keys of this package are tuples that begin with the name of the part they belong to:
+    ("classic", purpose, group id, member id).
     """
 
     def set(self, key: Hashable, at_ms: int) -> None: ...
@@ -21,22 +29,104 @@ class TimerKeys(Protocol):
     def cancel(self, key: Hashable) -> None: ...
 
 
+class Caller(NamedTuple):
+    """Who sent a request, and its version: what a member is described by."""
+
+    client_id: str
+    client_host: str
+    """As DescribeGroups shows it: "/127.0.0.1"."""
+    version: int
+
+
+class TopicChanges(NamedTuple):
+    """Names of topics that differ between two pictures of the cluster."""
+
+    changed: frozenset[str]
+    """New, deleted, or other in any part."""
+    deleted: frozenset[str]
+    """Gone; also when another topic (another id) has the name now."""
+
+
+def topic_changes(old: ClusterView, new: ClusterView) -> TopicChanges:
+    """Topics are told apart by identity: a picture keeps what did not change."""
+    if old.topics is new.topics:
+        return TopicChanges(frozenset(), frozenset())
+    names = old.topics.keys() | new.topics.keys()
+    changed = frozenset(n for n in names if old.topics.get(n) is not new.topics.get(n))
+    deleted = []
+    for name in changed:
+        before, after = old.topics.get(name), new.topics.get(name)
+        if before is not None and (after is None or after.topic_id != before.topic_id):
+            deleted.append(name)
+    return TopicChanges(changed, frozenset(deleted))
+
+
 class Group(Protocol):
-    """A group of any kind, as listings and the offsets see it."""
+    """A group of any kind, as offsets, listings and deletions see it.
+
+    A protocol keeps its groups in `Shared.groups`. Who finds one of another kind there answers as
+    for an unknown group (or converts it, KIP-848).
+    """
 
     group_id: str
     kind: str
-    """"classic", "consumer" or "share": the names of ListGroups, in lower case."""
+    """CLASSIC, CONSUMER or SHARE."""
 
     @property
     def state_name(self) -> str:
         """Kafka's name of the state: "Empty", "Stable", "PreparingRebalance", ..."""
 
+    @property
+    def protocol_type(self) -> str:
+        """As ListGroups shows it: "consumer", "share", a classic group's own; "" for none."""
+
+    @property
+    def is_empty(self) -> bool:
+        """No members."""
+
+    @property
+    def expires(self) -> bool:
+        """Whether the retention deletes the group once it is empty and has no offsets."""
+
+    def check_commit(
+        self,
+        member_id: str,
+        instance_id: str | None,
+        epoch: int,
+        *,
+        transactional: bool,
+        version: int,
+        now_ms: int,
+    ) -> ErrorCode:
+        """Whether this caller may commit offsets; `epoch` is a generation or a member's epoch.
+        A commit of a member also is a sign of life. `version` is the API's.
+        """
+
+    def check_fetch(self, member_id: str, epoch: int) -> ErrorCode:
+        """Whether this member may read offsets (OffsetFetch 9); not asked where no member id is
+        given and the epoch is negative."""
+
+    def check_delete(self) -> ErrorCode:
+        """Whether DeleteGroups may delete it: NON_EMPTY_GROUP, ..."""
+
+    def check_offset_delete(self) -> ErrorCode:
+        """Whether OffsetDelete may be asked of it at all; topics are `is_subscribed`'s."""
+
+    def is_subscribed(self, topic: str) -> bool:
+        """Whether a member reads the topic, as far as is known: its offsets are kept."""
+
+    def offsets_expire_from(self) -> int | None:
+        """The time (ms) that offsets.retention.minutes counts from for topics that nobody reads;
+        FROM_COMMIT: each offset's own commit; None: they are kept at present."""
+
+    def tombstones(self) -> list[StoredRecord]:
+        """Records whose replay deletes the group; its offsets are not among them."""
+
 
 class Shared:
     """One machine's groups by id, and what its protocols may use."""
 
-    __slots__ = ("config", "groups", "index", "new_id", "timers", "view")
+    __slots__ = ("config", "groups", "index", "live", "new_id", "timers", "view")
 
     def __init__(
         self,
@@ -53,6 +143,8 @@ class Shared:
         self.view = view
         self.new_id = new_id
         self.groups: dict[str, Any] = {}
+        self.live = False
+        """Loading is over."""
 
 
 def stored(key: Any, value: Any | None, version: int | None = None) -> StoredRecord:
@@ -61,3 +153,15 @@ def stored(key: Any, value: Any | None, version: int | None = None) -> StoredRec
     `version` is the value's, the highest declared by default.
     """
     return StoredRecord(encode_key(key), None if value is None else encode_value(value, version))
+
+
+def merged(outcomes: Iterable[Outcome]) -> Outcome:
+    """Several parts' outcomes as one batch. Only for outcomes without `refused` and `producer`;
+    all of it is replayed."""
+    several = [outcome for outcome in outcomes if outcome.records or outcome.replies]
+    if not several:
+        return NOTHING
+    return Outcome(
+        [record for outcome in several for record in outcome.records],
+        [reply for outcome in several for reply in outcome.replies],
+    )

@@ -1,32 +1,94 @@
-"""The machine on one partition of __consumer_offsets: records, timers and metadata changes go to
-the protocol they belong to."""
+"""The machine on one partition of __consumer_offsets: records, timers, requests and metadata
+changes go to the part they belong to.
+"""
 
-from collections.abc import Callable
-from typing import Any, Protocol
+import importlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Protocol
 
 from broker.cluster.view import ClusterView
 from broker.config import BrokerConfig
-from broker.coordinator import Outcome
-from broker.groups.common import Shared, TimerKeys
+from broker.coordinator import Outcome, Waiting
+from broker.groups.common import (
+    CLASSIC,
+    CONSUMER,
+    OFFSETS,
+    SHARE,
+    Caller,
+    Shared,
+    TimerKeys,
+    TopicChanges,
+    merged,
+)
+from protocol.errors import ErrorCode
 from protocol.stored.versioned import leading_int16
+
+if TYPE_CHECKING:
+    from broker.groups.classic import ClassicGroups
+    from broker.groups.offsets import Offsets
+    from protocol.messages.heartbeat import HeartbeatRequest
+    from protocol.messages.join_group import JoinGroupRequest
+    from protocol.messages.leave_group import LeaveGroupRequest
+    from protocol.messages.sync_group import SyncGroupRequest
+
+PARTS = {
+    OFFSETS: ("broker.groups.offsets", "Offsets"),
+    CLASSIC: ("broker.groups.classic", "ClassicGroups"),
+    CONSUMER: ("broker.groups.consumer", "ConsumerGroups"),
+    SHARE: ("broker.groups.share", "ShareGroups"),
+}
+"""Name of a part -> where its class is. A class is imported and made when first needed: by a
+record of its kind or by a request. The order is that in which parts are told of things."""
+
+PART_OF_KIND = {
+    **dict.fromkeys((0, 1), OFFSETS),
+    2: CLASSIC,
+    **dict.fromkeys((3, 4, 5, 6, 7, 8, 16), CONSUMER),
+    **dict.fromkeys((9, 10, 11, 12, 13, 14, 15), SHARE),
+}
+"""Kind of record (the int16 that leads a key) -> its part. Other kinds are left alone."""
 
 
 class Part(Protocol):
-    """A protocol (or the offsets) as the machine sees it: `RECORDS` are its kinds of record (the
-    int16 that leads a key), `TIMERS` is the first element of its timers' keys.
+    """A protocol (or the offsets) as the machine sees it; made with the machine as its only
+    argument.
     """
-
-    RECORDS: tuple[int, ...]
-    TIMERS: str
 
     def replay(
         self, kind: int, key: bytes, value: bytes | None, producer_id: int, offset: int
-    ) -> None: ...
+    ) -> None:
+        """One record, loading or just appended; a value of None is a tombstone. `producer_id` is
+        -1 outside of transactions."""
 
-    def loaded(self, now_ms: int) -> list[Outcome]:
-        """Everything is replayed."""
+    def loaded(self, now_ms: int) -> Outcome:
+        """Everything is replayed: arm timers, finish what was under way. Not called on a part that
+        is made later: there was nothing of it."""
 
-    def expired(self, timer: Any, now_ms: int) -> Outcome: ...
+    def expired(self, timer: Any, now_ms: int) -> Outcome:
+        """A timer of this part: its key, whose first element is the part's name."""
+
+    def topics_changed(self, changes: TopicChanges, now_ms: int) -> Outcome:
+        """The view has changed."""
+
+
+class ClassicMembers(Protocol):
+    """What serves members of the classic protocol: `ClassicGroups`, and `ConsumerGroups` for those
+    of its groups that have such members (KIP-848). Replies hold this API's response message.
+    """
+
+    def join_group(
+        self, request: "JoinGroupRequest", caller: Caller, who: Waiting, now_ms: int
+    ) -> Outcome: ...
+
+    def sync_group(
+        self, request: "SyncGroupRequest", caller: Caller, who: Waiting, now_ms: int
+    ) -> Outcome: ...
+
+    def leave_group(
+        self, request: "LeaveGroupRequest", caller: Caller, who: Waiting, now_ms: int
+    ) -> Outcome: ...
+
+    def heartbeat(self, request: "HeartbeatRequest", now_ms: int) -> ErrorCode: ...
 
 
 class GroupMachine:
@@ -41,27 +103,74 @@ class GroupMachine:
         new_id: Callable[[], str],
     ) -> None:
         self.shared = Shared(index, timers, config, view, new_id)
-        self.parts: tuple[Part, ...] = tuple(list[Part]())
-        self._by_kind: dict[int, Part] = {k: part for part in self.parts for k in part.RECORDS}
-        self._by_timer: dict[str, Part] = {part.TIMERS: part for part in self.parts}
+        self._parts: dict[str, Any] = {}
+
+    # --- parts
+
+    @property
+    def offsets(self) -> "Offsets":
+        """The committed offsets of all kinds of groups."""
+        found: Offsets = self._parts.get(OFFSETS) or self._make(OFFSETS)
+        return found
+
+    @property
+    def classic(self) -> "ClassicGroups":
+        found: ClassicGroups = self._parts.get(CLASSIC) or self._make(CLASSIC)
+        return found
+
+    @property
+    def consumer(self) -> Any:
+        return self._parts.get(CONSUMER) or self._make(CONSUMER)
+
+    @property
+    def share(self) -> Any:
+        return self._parts.get(SHARE) or self._make(SHARE)
+
+    def _make(self, name: str) -> Any:
+        module, cls = PARTS[name]
+        part = self._parts[name] = getattr(importlib.import_module(module), cls)(self)
+        return part
+
+    def _made(self) -> Iterator[Part]:
+        return (self._parts[name] for name in PARTS if name in self._parts)
+
+    # --- the shell's
 
     def replay(
         self, key: bytes, value: bytes | None, producer_id: int, producer_epoch: int, offset: int
     ) -> None:
         """One record, live or loading; kinds of a later release are left alone."""
         kind = leading_int16(key)
-        part = self._by_kind.get(kind)
-        if part is not None:
+        name = PART_OF_KIND.get(kind)
+        if name is not None:
+            part = self._parts.get(name) or self._make(name)
             part.replay(kind, key, value, producer_id, offset)
 
     def replay_end(self, producer_id: int, producer_epoch: int, committed: bool) -> None:
         """A transaction ended: its offsets count, or are forgotten."""
+        self.offsets.replay_end(producer_id, committed)
 
     def loaded(self, now_ms: int) -> Outcome:
         """Arm timers, finish what was under way."""
-        done = [outcome for part in self.parts for outcome in part.loaded(now_ms)]
-        return Outcome([record for outcome in done for record in outcome.records])
+        self.shared.live = True
+        _ = (self.offsets, self.classic)  # every group has need of these two
+        return merged([part.loaded(now_ms) for part in self._made()])
 
     def expired(self, timer: Any, now_ms: int) -> Outcome:
-        """One of the protocols' timers."""
-        return self._by_timer[timer[0]].expired(timer, now_ms)
+        """One of the parts' timers."""
+        outcome: Outcome = self._parts[timer[0]].expired(timer, now_ms)
+        return outcome
+
+    def topics_changed(self, changes: TopicChanges, now_ms: int) -> Outcome:
+        """Topics of the view were created, deleted or changed otherwise."""
+        return merged([part.topics_changed(changes, now_ms) for part in self._made()])
+
+    # --- members of the classic protocol, whatever kind of group they are in
+
+    def classic_members(self, group_id: str) -> ClassicMembers:
+        """The part that serves JoinGroup, SyncGroup, Heartbeat and LeaveGroup for a group."""
+        group = self.shared.groups.get(group_id)
+        is_consumer = group is not None and group.kind == CONSUMER
+        members: Any = self.consumer if is_consumer else self.classic
+        served: ClassicMembers = members
+        return served
