@@ -94,6 +94,12 @@ _ROWS = (
     Api(77, "ShareGroupDescribe", "share_group_describe", 1, 1, 0, 1),
     Api(78, "ShareFetch", "share_fetch", 1, 2, 0, 2),
     Api(79, "ShareAcknowledge", "share_acknowledge", 1, 2, 0, 2),
+    # Brokers of a KRaft cluster ask their share coordinators with these.
+    Api(83, "InitializeShareGroupState", "initialize_share_group_state", 0, 0, 0, 0),
+    Api(84, "ReadShareGroupState", "read_share_group_state", 0, 0, 0, 0),
+    Api(85, "WriteShareGroupState", "write_share_group_state", 0, 1, 0, 1),
+    Api(86, "DeleteShareGroupState", "delete_share_group_state", 0, 0, 0, 0),
+    Api(87, "ReadShareGroupStateSummary", "read_share_group_state_summary", 0, 1, 0, 1),
     Api(88, "StreamsGroupHeartbeat", "streams_group_heartbeat", 0, 1, 0, 1),
     Api(89, "StreamsGroupDescribe", "streams_group_describe", 0, 1, 0, 1),
     Api(90, "DescribeShareGroupOffsets", "describe_share_group_offsets", 0, 1, 0, 1),

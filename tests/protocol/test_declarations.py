@@ -45,10 +45,13 @@ FIELDS_OF_39 = {
 STRUCTS_OF_39 = {"ClientMetricsResource": "ConfigResource"}
 # The old kind of offset record: 4.4 declares its values apart, as what OffsetCommitValue 0 is.
 SAME_AS = {"LegacyOffsetCommitValue": "OffsetCommitValue"}
-# Written by the early access of share groups in 3.9 only, and never readable by a later release.
-GIVEN_UP = {("ShareGroupMetadataValue", "3.9.2")}
+# The early access of share groups in 3.9 only; no later release reads it.
+GIVEN_UP = {
+    ("ShareGroupMetadataValue", "3.9.2"),
+    ("ReadShareGroupStateSummaryResponse", "3.9.2"),
+}
 # Served by KRaft controllers, or between the brokers of a KRaft cluster only.
-KRAFT_ONLY = {52, 53, 54, 55, 59, 62, 63, 64, 70, 73, *range(80, 88), 94}
+KRAFT_ONLY = {52, 53, 54, 55, 59, 62, 63, 64, 70, 73, 80, 81, 82, 94}
 
 
 class Line(NamedTuple):
