@@ -11,6 +11,7 @@ from protocol.errors import ErrorCode
 if TYPE_CHECKING:
     from broker.clock import Clock
     from broker.cluster.configs import ConfigStore
+    from broker.cluster.features import FeatureCache
     from broker.cluster.view import MetadataCache
     from broker.config import BrokerConfig
     from broker.controller.run import Controller
@@ -80,6 +81,7 @@ class Node:
         "config",
         "configs",
         "controller",
+        "features",
         "groups",
         "logs",
         "metadata",
@@ -94,6 +96,7 @@ class Node:
     clock: Clock
     metadata: MetadataCache
     controller: Controller
+    features: FeatureCache
     groups: Coordinator[GroupMachine]
     configs: ConfigStore
     replicas: ReplicaManager

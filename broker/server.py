@@ -14,6 +14,14 @@ from uuid import uuid4
 from broker.clock import Clock, SystemClock
 from broker.cluster import layout
 from broker.cluster.configs import ConfigStore
+from broker.cluster.features import (
+    LATEST,
+    SUPPORTED,
+    FeatureCache,
+    FeatureWatch,
+    IncompatibleFeatures,
+)
+from broker.cluster.layout import BadContent
 from broker.cluster.local import LocalStore
 from broker.cluster.membership import Membership
 from broker.cluster.store import StoreFailed
@@ -72,13 +80,16 @@ class Server:
             await self._store.start()
         except (StoreFailed, OSError) as error:
             raise ConfigError(f"{getattr(error, 'detail', None) or error}") from error
-        self._membership = Membership(self._store, config.broker_id, clock, rack=config.broker_rack)
-        node.cluster_id = await self._membership.prepare()
+        self._membership = Membership(
+            self._store, config.broker_id, clock, rack=config.broker_rack, features=SUPPORTED
+        )
+        node.cluster_id = await self._membership.prepare(LATEST)
         node.broker_id = config.broker_id
         node.config = config
         node.clock = clock
         node.configs = ConfigStore(self._store, clock)
         await node.configs.start()
+        await self._watch_features(node)
         dynamic = DynamicConfigs(config, node.configs)
         dynamic.start()
         node.metadata = MetadataCache(node.cluster_id)
@@ -105,6 +116,14 @@ class Server:
         first = self._dirs[0]
         self._fs.mkdir(first)
         return f"{first}/{STORE_FILE}"
+
+    async def _watch_features(self, node: Node) -> None:
+        node.features = FeatureCache()
+        self._feature_watch = FeatureWatch(self._store, node.features)
+        try:
+            await self._feature_watch.start()
+        except (IncompatibleFeatures, BadContent) as error:
+            raise ConfigError(str(error)) from error
 
     def _load_logs(self, dynamic: DynamicConfigs) -> None:
         self._loop = asyncio.get_running_loop()
@@ -213,6 +232,7 @@ class Server:
         await node.producer_ids.stop()
         await node.controller.stop()
         node.logs.close(self.clock.now_ms())
+        await self._feature_watch.close()
         await node.configs.close()
         await self._store.close()
 

@@ -25,6 +25,7 @@ OFFERED = {
     "InitProducerId": (0, 5),
     "FindCoordinator": (0, 6),
     "ListConfigResources": (0, 1),
+    "UpdateFeatures": (0, 2),
 }
 """What the corpus must cover; Odradek's own ApiVersions answer is held against it."""
 
@@ -32,6 +33,7 @@ LAST_OF_OLD = {
     **{name: high for name, (_, high) in OFFERED.items()},
     **{"ApiVersions": 4, "Metadata": 12, "Produce": 11, "Fetch": 17, "ListOffsets": 9},
     **{"DescribeCluster": 1, "DescribeLogDirs": 4},
+    **{"UpdateFeatures": 1},
     **{"DescribeTopicPartitions": -1, "ListConfigResources": -1},
 }
 """The last version of each API that 3.9.2 serves in ZooKeeper mode."""

@@ -8,6 +8,7 @@ be read raises `BadContent`: the caller logs it and leaves that node alone.
 import base64
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 CONTROLLER = "/controller"
@@ -27,6 +28,8 @@ LOG_DIR_EVENTS = "/log_dir_event_notification"
 LOG_DIR_EVENT_PREFIX = "log_dir_event_"
 PRODUCER_ID_BLOCK = "/latest_producer_id_block"
 FEATURE = "/feature"
+
+NOTHING_FINALIZED: Mapping[str, int] = MappingProxyType({})
 
 DEFAULT_ENTITY = "<default>"
 CONFIG_KINDS = ("topics", "clients", "users", "brokers", "ips")
@@ -228,9 +231,22 @@ def decode_cluster_id(data: bytes | None) -> str:
     return value
 
 
-def encode_feature() -> bytes:
-    """No finalized features, feature versioning enabled: what a 3.9 controller writes."""
-    return _dump({"features": {}, "version": 2, "status": 1})
+def encode_feature(levels: Mapping[str, int] = NOTHING_FINALIZED) -> bytes:
+    """Finalized features by name, feature versioning enabled: version 2, as 3.9 writes it."""
+    features = {name: {"max_version_level": level} for name, level in levels.items()}
+    return _dump({"features": features, "version": 2, "status": 1})
+
+
+def decode_feature(data: bytes | None) -> dict[str, int]:
+    """Finalized level by feature; none while feature versioning is disabled. Versions 1 and 2."""
+    value = _load(FEATURE, data)
+    try:
+        if int(value["status"]) == 0:
+            return {}
+        features = value["features"].items()
+        return {name: int(levels["max_version_level"]) for name, levels in features}
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise BadContent(FEATURE, repr(error)) from error
 
 
 def encode_producer_block(broker_id: int, first: int, last: int) -> bytes:

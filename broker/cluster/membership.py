@@ -6,7 +6,8 @@ does it: the set's stat carries the creation's transaction id, which is the brok
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from broker.clock import Clock
 from broker.cluster import layout
@@ -17,6 +18,7 @@ from broker.cluster.store import (
     MultiFailed,
     NodeExists,
     NoNode,
+    Op,
     SetData,
     Stat,
     Store,
@@ -27,6 +29,7 @@ from broker.cluster.store import (
 log = logging.getLogger("odradek.membership")
 
 TRIES = 10
+NO_FEATURES: Mapping[str, tuple[int, int]] = MappingProxyType({})
 
 
 def random_uuid() -> bytes:
@@ -51,8 +54,10 @@ class Membership:
         clock: Clock,
         *,
         rack: str | None = None,
+        features: Mapping[str, tuple[int, int]] = NO_FEATURES,
         new_uuid: Callable[[], bytes] = random_uuid,
     ) -> None:
+        """`features`: lowest and highest level of each feature that this broker supports."""
         self.broker_id = broker_id
         self.cluster_id = ""
         self.epoch = -1
@@ -60,24 +65,41 @@ class Membership:
         self._store = store
         self._clock = clock
         self._rack = rack
+        self._features = {
+            name: {"min_version": low, "max_version": high}
+            for name, (low, high) in features.items()
+        }
         self._new_uuid = new_uuid
 
-    async def prepare(self) -> str:
-        """Make sure of the common paths; returns the cluster id (drawn by the first broker)."""
+    async def prepare(self, first_features: Mapping[str, int] | None = None) -> str:
+        """Make sure of the common paths; returns the cluster id (drawn by the first broker).
+
+        `first_features`: what a cluster that begins now has finalized; None leaves that to the
+        controller, which begins with nothing.
+        """
         for path in layout.PERSISTENT_PATHS:
             await ensure_path(self._store, path)
         await ensure_path(self._store, layout.CLUSTER_ID[: layout.CLUSTER_ID.rfind("/")])
         try:
             data, _ = await self._store.get(layout.CLUSTER_ID)
         except NoNode:
-            fresh = layout.encode_cluster_id(layout.encode_uuid(self._new_uuid()))
-            try:
-                await self._store.create(layout.CLUSTER_ID, fresh)
-            except NodeExists:
-                pass  # another broker was faster: take its id
+            await self._found(first_features)
             data, _ = await self._store.get(layout.CLUSTER_ID)
         self.cluster_id = layout.decode_cluster_id(data)
         return self.cluster_id
+
+    async def _found(self, features: Mapping[str, int] | None) -> None:
+        """The first nodes of a cluster, all or none of them."""
+        fresh = layout.encode_cluster_id(layout.encode_uuid(self._new_uuid()))
+        ops: list[Op] = [Create(layout.CLUSTER_ID, fresh)]
+        if features is not None:
+            ops.append(Create(layout.FEATURE, layout.encode_feature(features)))
+        try:
+            await self._store.multi(ops)
+        except MultiFailed as failed:
+            if not isinstance(failed.error, NodeExists):
+                raise failed.error from None
+            # another broker was faster: take its id
 
     async def register(self, endpoints: tuple[Endpoint, ...] | None = None) -> int:
         """Announce the broker with what it advertises (again after an expiry); the broker epoch.
@@ -88,7 +110,7 @@ class Membership:
             self.endpoints = endpoints
         path = layout.broker_path(self.broker_id)
         data = layout.encode_registration(
-            Registration(self.endpoints, self._rack, self._clock.now_ms())
+            Registration(self.endpoints, self._rack, self._clock.now_ms(), self._features)
         )
         for _ in range(TRIES):
             try:

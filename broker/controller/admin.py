@@ -1,4 +1,5 @@
-"""What clients ask of the active controller: create, grow and delete topics, hand out producer ids.
+"""What clients ask of the active controller: create, grow and delete topics, change the levels of
+features, hand out producer ids.
 
 Runs as events of the controller (`run.py`). A topic is created by one fenced transaction of all its
 nodes, in the order in which Apache Kafka creates them one by one; several topics share a multi.
@@ -17,11 +18,13 @@ from broker.cluster.store import (
     NoNode,
     Op,
     SetData,
+    Stat,
     StoreError,
 )
 from broker.cluster.view import ZERO_UUID
 from broker.controller import decide
 from broker.controller.decide import Notices
+from broker.controller.features import FeatureWish, plan_levels, supported_by_all
 from broker.controller.fence import Group, Outcome
 from broker.controller.reign import Reign
 from broker.controller.state import State
@@ -218,6 +221,25 @@ class Admin:
                 marked.append(name)
         await self._reign.begin_deletions(marked)
         return answers
+
+    # --- features --------------------------------------------------------------------------------
+
+    async def update_features(
+        self, wishes: Sequence[FeatureWish], together: bool, validate_only: bool
+    ) -> tuple[list[Refusal | None], int]:
+        """See Controller.update_features."""
+        data, stat = await self._reign.store.get(layout.FEATURE)
+        finalized = layout.decode_feature(data)
+        supported = supported_by_all(b.registration.features for b in self._state.brokers.values())
+        levels, answers = plan_levels(wishes, finalized, supported)
+        refused = together and any(answers)
+        if refused or validate_only or levels == finalized:
+            return answers, stat.version
+        change = SetData(layout.FEATURE, layout.encode_feature(levels), stat.version)
+        (written,) = await self._reign.fence.one(change)
+        assert isinstance(written, Stat)
+        log.info("finalized features: %s, epoch %d", levels, written.version)
+        return answers, written.version
 
     # --- producer ids ----------------------------------------------------------------------------
 

@@ -32,6 +32,7 @@ from broker.cluster.store import (
 from broker.controller import decide
 from broker.controller.admin import Admin
 from broker.controller.decide import Unclean
+from broker.controller.features import FeatureWish
 from broker.controller.fence import ControllerMoved
 from broker.controller.reign import Connect, Event, Reign, Ways
 from broker.controller.state import State
@@ -174,6 +175,18 @@ class Controller:
         """Wait until a topic's deletion is finished, or waits for a broker that is away."""
         if self._reign is not None:
             await self._reign.deleted(name)
+
+    async def update_features(
+        self, wishes: Sequence[FeatureWish], *, together: bool, validate_only: bool = False
+    ) -> tuple[list[Refusal | None], int]:
+        """Finalize other levels: an answer to each wish, and the epoch from which on they hold.
+
+        `together`: one refusal stands for all, nothing is changed. Raises NotController, StoreError
+        (not written).
+        """
+        return await self._call(
+            lambda admin: admin.update_features(wishes, together, validate_only)
+        )
 
     async def allocate_producer_ids(self, broker_id: int, broker_epoch: int) -> tuple[int, int]:
         """Reserve producer ids for a broker: (first, how many) (KIP-730).

@@ -27,5 +27,6 @@ HANDLERS: tuple[str, ...] = (
     "metadata",
     "offset_for_leader_epoch",
     "produce",
+    "update_features",
 )
 """An API without behaviour yet is not here, and so not offered by ApiVersions."""

@@ -6,23 +6,31 @@ broker the client believes to reach (KIP-1242). A version above that is answered
 in version 0 form with error 35.
 
 An API is offered when it has a handler, from the lowest version Apache Kafka 3.9 serves to the
-newest stable one. Left out: features. None is supported or finalized, and none of their tagged
-fields is written, also not the epoch 0 that Apache Kafka 3.9 tells: librdkafka before 2.2 cannot
-skip tagged fields in this answer.
+newest stable one. Features are told as by 4.4: the supported ones only from version 4 on, because
+their lowest level is 0. librdkafka before 2.2 skips one byte too few of each tagged field; with
+these fields, in this order, it never runs past the end (a test reads them its way).
 """
 
 from functools import cache
 from typing import TYPE_CHECKING
 
+from broker.cluster.features import SUPPORTED
 from broker.handlers import HANDLERS
 from protocol.apis import API_BY_KEY
 from protocol.errors import ErrorCode
-from protocol.messages.api_versions import ApiVersion, ApiVersionsRequest, ApiVersionsResponse
+from protocol.messages.api_versions import (
+    ApiVersion,
+    ApiVersionsRequest,
+    ApiVersionsResponse,
+    FinalizedFeatureKey,
+    SupportedFeatureKey,
+)
 
 if TYPE_CHECKING:
     from broker.context import Context, Node
 
 SOFTWARE_SINCE = 3
+LEVEL_ZERO_SINCE = 4
 CLUSTER_SINCE = 5
 NO_NODE = -1
 _ALPHANUMERIC = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
@@ -41,7 +49,22 @@ def handle(node: "Node", context: "Context", request: ApiVersionsRequest) -> Api
         context.software_version = request.client_software_version
     if version >= CLUSTER_SINCE and (error := _elsewhere(node, request)):
         return ApiVersionsResponse(error_code=error)
-    return ApiVersionsResponse(api_keys=offered())
+    answer = ApiVersionsResponse(api_keys=offered())
+    if version >= SOFTWARE_SINCE:
+        _tell_features(node, version, answer)
+    return answer
+
+
+def _tell_features(node: "Node", version: int, answer: ApiVersionsResponse) -> None:
+    answer.supported_features = [
+        SupportedFeatureKey(name, low, high)
+        for name, (low, high) in SUPPORTED.items()
+        if low > 0 or version >= LEVEL_ZERO_SINCE
+    ]
+    levels, answer.finalized_features_epoch = node.features.finalized
+    answer.finalized_features = [
+        FinalizedFeatureKey(name, level, level) for name, level in levels.items()
+    ]
 
 
 @cache

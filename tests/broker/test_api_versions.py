@@ -2,6 +2,7 @@
 
 import pytest
 
+from broker.cluster.features import LATEST, SUPPORTED, FeatureCache, FinalizedFeatures
 from broker.context import Context, Node
 from broker.handlers import HANDLERS
 from broker.handlers.api_versions import handle, offered
@@ -9,10 +10,15 @@ from protocol.apis import API_BY_KEY
 from protocol.compiler import encoder
 from protocol.messages.api_versions import ApiVersionsRequest, ApiVersionsResponse
 
+NOTHING = FinalizedFeatures()
 
-def ask(version: int, **fields: object) -> tuple[ApiVersionsResponse, Context]:
+
+def ask(
+    version: int, finalized: FinalizedFeatures = NOTHING, **fields: object
+) -> tuple[ApiVersionsResponse, Context]:
     node = Node()
     node.broker_id, node.cluster_id = 3, "our-cluster"
+    node.features = FeatureCache(finalized)
     context = Context("c", "PLAINTEXT", "127.0.0.1")
     context.version = version
     named = {"client_software_name": "soft", "client_software_version": "1.0", **fields}
@@ -30,14 +36,54 @@ def test_every_api_with_a_handler_is_offered() -> None:
 
 
 @pytest.mark.parametrize("version", range(6))
-def test_all_versions_carry_the_table_and_no_tags(version: int) -> None:
+def test_all_versions_carry_the_table(version: int) -> None:
     answer, _ = ask(version)
     assert answer.error_code == 0
     assert len(answer.api_keys) == len(HANDLERS)
+
+
+@pytest.mark.parametrize("version", range(3, 6))
+def test_features_are_told(version: int) -> None:
+    answer, _ = ask(version, FinalizedFeatures({"group.version": 1}, 7))
+    supported = {f.name: (f.min_version, f.max_version) for f in answer.supported_features}
+    assert supported == ({} if version == 3 else SUPPORTED)
+    finalized = [
+        (f.name, f.min_version_level, f.max_version_level) for f in answer.finalized_features
+    ]
+    assert finalized == [("group.version", 1, 1)]
+    assert answer.finalized_features_epoch == 7
+
+
+@pytest.mark.parametrize("levels", [{}, {"group.version": 1}, LATEST])
+@pytest.mark.parametrize("epoch", [-1, 0, 1, 7, 111, 127, 128, 129, 255, 256, 70_000, 1 << 40])
+@pytest.mark.parametrize("version", range(3, 6))
+def test_tagged_fields_skipped_as_by_librdkafka_before_2_2(
+    version: int, epoch: int, levels: dict[str, int]
+) -> None:
+    """It skips a byte too few of each, and must not run out of bytes (seen with 2.0.2, 2.1.1)."""
+    answer, _ = ask(version, FinalizedFeatures(levels, epoch))
     out = bytearray()
     encoder(ApiVersionsResponse, version)(answer, out)
-    if version >= 3:
-        assert out[-1] == 0  # no tagged field: librdkafka before 2.2 cannot skip them
+    answer.supported_features, answer.finalized_features = [], []
+    answer.finalized_features_epoch = -1
+    plain = bytearray()
+    encoder(ApiVersionsResponse, version)(answer, plain)
+    count, pos = uvarint(out, len(plain) - 1)
+    for _ in range(count):
+        _, pos = uvarint(out, pos)
+        length, pos = uvarint(out, pos)
+        pos += max(0, length - 1)
+    assert pos <= len(out)
+
+
+def uvarint(data: bytearray, pos: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        value |= (data[pos] & 127) << shift
+        shift += 7
+        pos += 1
+        if not data[pos - 1] & 128:
+            return value, pos
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,8 @@ def test_controller_cluster_feature_and_producer_ids() -> None:
     for _, data in matching("/cluster/id"):
         assert layout.encode_cluster_id(layout.decode_cluster_id(data)) == data
     assert layout.encode_feature() in [data for _, data in matching("/feature")]
+    levels = {"group.version": 1, "transaction.version": 2}
+    assert layout.decode_feature(layout.encode_feature(levels)) == levels
     for _, data in matching("/latest_producer_id_block"):
         assert layout.encode_producer_block(*layout.decode_producer_block(data)) == data
 

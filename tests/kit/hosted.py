@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from broker.cluster.features import LATEST, FeatureCache, FinalizedFeatures
 from broker.cluster.view import BrokerInfo, ClusterView, MetadataCache, PartitionInfo, TopicInfo
 from broker.config import BrokerConfig
 from broker.context import Context, Node
@@ -76,6 +77,7 @@ class HostedNode:
         node.config = BrokerConfig(settings)
         node.clock, node.metadata = self.clock, self.metadata
         node.logs, node.replicas = self.logs, self.replicas
+        node.features = FeatureCache(FinalizedFeatures(LATEST, 0))
 
     def know(self, topic: str, partitions: int = 1, leader: int = BROKER) -> None:
         """The cluster has this topic; nothing of it is hosted here yet."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from broker.cluster.configs import ConfigStore
+from broker.cluster.features import SUPPORTED, FeatureCache, FeatureWatch
 from broker.cluster.layout import Endpoint
 from broker.cluster.local import LocalStore
 from broker.cluster.membership import Membership
@@ -126,13 +127,19 @@ class MetadataNode:
         random: Callable[[int], int] = lambda _: 0,
         clock: FakeClock | None = None,
         rack: str | None = None,
+        features: bool = True,
     ) -> None:
+        """`features`: whether it supports those of Odradek, or none as Apache Kafka 3.9."""
         self.peers = {} if peers is None else peers
         self.peers[broker_id] = self
         self.broker_id = broker_id
         self.store = store
         self.clock = clock or FakeClock()
-        self.membership = Membership(store, broker_id, self.clock, rack=rack)
+        self.membership = Membership(
+            store, broker_id, self.clock, rack=rack, features=SUPPORTED if features else {}
+        )
+        self.features = FeatureCache()
+        self.feature_watch = FeatureWatch(store, self.features)
         self.configs = ConfigStore(store, self.clock)
         self.metadata = MetadataCache()
         self.replicas = FakeReplicas()
@@ -152,6 +159,7 @@ class MetadataNode:
         cluster_id = await self.membership.prepare()
         self.metadata.view = MetadataCache(cluster_id).view
         await self.configs.start()
+        await self.feature_watch.start()
         await self.membership.register((Endpoint("PLAINTEXT", "127.0.0.1", 9092 + self.broker_id),))
         await self.controller.start()
         await self.controller.drained()
@@ -159,6 +167,7 @@ class MetadataNode:
     async def stop(self) -> None:
         """As the server stops them."""
         await self.controller.stop()
+        await self.feature_watch.close()
         await self.configs.close()
         await self.store.close()
 
@@ -169,6 +178,7 @@ class MetadataNode:
         task.cancel()
         if self.controller._reign is not None:
             await self.controller._reign.close()
+        await self.feature_watch.close()
         await self.configs.close()
         await self.store.close()
 
@@ -187,4 +197,5 @@ def handler_node(part: MetadataNode, settings: Mapping[str, str] | None = None) 
     node.metadata = part.metadata
     node.controller = part.controller
     node.configs = part.configs
+    node.features = part.features
     return node
