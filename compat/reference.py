@@ -177,8 +177,10 @@ class Reference:
         port: int = 0,
         settings: Mapping[str, str] | None = None,
         outlive: bool = False,
+        lean: bool = True,
     ) -> None:
-        """`outlive`: leave the processes running when the one that started them ends."""
+        """`outlive`: leave the processes running when the one that started them ends. `lean`: for
+        questions, not for measuring."""
         self.version = version
         self.settings = dict(settings or {})
         self.temporary = directory is None
@@ -187,6 +189,7 @@ class Reference:
         self.port = port or self.port
         self.processes: list[subprocess.Popen[bytes]] = []
         self.outlive = outlive
+        self._flags = LEAN if lean else ()
 
     @property
     def address(self) -> str:
@@ -300,7 +303,7 @@ class Reference:
             f"-Dlog4j.configuration=file:{self.directory}/log4j.properties",
             f"-Dlog4j2.configurationFile={self.directory}/log4j2.xml",
         )
-        command = ["java", f"-Xmx{heap}", *LEAN, *logging, "-cp", f"{jars(self.version)}/*"]
+        command = ["java", f"-Xmx{heap}", *self._flags, *logging, "-cp", f"{jars(self.version)}/*"]
         with open(self.directory / f"{name}.log", "ab") as log:
             process = subprocess.Popen(
                 [*command, main, *arguments],

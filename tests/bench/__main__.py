@@ -29,7 +29,7 @@ def main() -> int:
     if (options.bootstrap is None) != (options.pid is None):
         parser.error("--bootstrap and --pid go together")
     if options.bootstrap is None:
-        network.enter(sys.argv[1:])
+        network.enter("tests.bench", sys.argv[1:])
     print(f"network: {network.prepare()}")
     print(f"medians of {options.runs} runs; load generator and broker share this machine's cores")
     print("page cache: memory touched before, files deleted after each run\n")

@@ -88,7 +88,11 @@ class Target:
         )
         with Wire(self.bootstrap, timeout=30) as wire:
             answer = wire.call(CreateTopicsRequest(topics=[new], timeout_ms=30_000), 7)
-        assert [t.error_code for t in answer.topics] == [0], answer
+            assert [t.error_code for t in answer.topics] == [0], answer
+            end = time.monotonic() + JOB_SECONDS
+            # other brokers lead a moment after they answered
+            while self._end(wire, topic).error_code and time.monotonic() < end:
+                time.sleep(0.01)
 
     def delete(self, topic: str) -> None:
         """Delete a topic, so that its page cache can be used again."""
@@ -98,12 +102,16 @@ class Target:
 
     def end_offset(self, topic: str) -> int:
         """The log end of partition 0."""
+        with Wire(self.bootstrap) as wire:
+            return int(self._end(wire, topic).offset)
+
+    @staticmethod
+    def _end(wire: Wire, topic: str) -> Any:
         asked = ListOffsetsTopic(
             name=topic, partitions=[ListOffsetsPartition(partition_index=0, timestamp=-1)]
         )
-        with Wire(self.bootstrap) as wire:
-            answer = wire.call(ListOffsetsRequest(topics=[asked]), 5)
-        return int(answer.topics[0].partitions[0].offset)
+        answer = wire.call(ListOffsetsRequest(topics=[asked]), 5)
+        return answer.topics[0].partitions[0]
 
 
 def touch_pages(folder: Path, size: int = 3 << 30) -> None:

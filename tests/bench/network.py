@@ -16,8 +16,9 @@ CHOICE = "/proc/sys/net/ipv4/tcp_congestion_control"
 SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
 
 
-def enter(arguments: list[str]) -> None:
-    """Start this command again inside a new namespace; returns only when that is not possible.
+def enter(module: str, arguments: list[str]) -> None:
+    """Start this command (`python -m module`) again inside a new namespace; returns only when that
+    is not possible.
 
     Without root a user namespace is tried. Set ODRADEK_BENCH_NAMESPACE=no to stay outside.
     """
@@ -30,7 +31,7 @@ def enter(arguments: list[str]) -> None:
     if os.spawnv(os.P_WAIT, unshare, [unshare, *options, "true"]) != 0:
         return
     os.environ[MARK] = "yes"
-    command = [unshare, *options, sys.executable, "-m", "tests.bench", *arguments]
+    command = [unshare, *options, sys.executable, "-m", module, *arguments]
     os.execv(unshare, command)
 
 
