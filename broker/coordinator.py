@@ -69,6 +69,9 @@ class Outcome:
     `refused(code)` gives the replies for an append that did not happen; without it everybody in
     `replies` is refused with that code. `producer` makes the batch transactional: (id, epoch).
     `replay` is False where the machine holds the new state already and records only keep it.
+    `work` goes to the coordinator's `work` function when `records` are replicated, for what happens
+    outside of the machine. Without records, `behind` has the replies wait until all that was
+    decided before is replicated: for those that tell of it.
     """
 
     records: Sequence[StoredRecord] = ()
@@ -76,6 +79,8 @@ class Outcome:
     refused: "Callable[[ErrorCode], Sequence[tuple[Waiting, Any]]] | None" = None
     producer: tuple[int, int] | None = None
     replay: bool = True
+    work: Sequence[Any] = ()
+    behind: bool = False
 
 
 NOTHING = Outcome()
@@ -187,7 +192,8 @@ class _Slot(Generic[M]):
 class Coordinator(Generic[M]):
     """The machines of one internal topic on this broker.
 
-    `make(partition index, timers)` gives an empty machine; `codec` compresses what it writes.
+    `make(partition index, timers)` gives an empty machine; `codec` compresses what it writes;
+    `work(partition index, what)` does what outcomes have to be done.
     """
 
     def __init__(
@@ -199,6 +205,7 @@ class Coordinator(Generic[M]):
         make: "Callable[[int, Timers], M]",
         *,
         codec: int = 0,
+        work: Callable[[int, Any], None] | None = None,
     ) -> None:
         self.topic = topic
         self._replicas = replicas
@@ -206,6 +213,7 @@ class Coordinator(Generic[M]):
         self._clock = clock
         self._make = make
         self._codec = codec
+        self._work = work
         self._slots: dict[int, _Slot[M]] = {}
         replicas.watch_roles(topic, self._became_leader, self._resigned)
 
@@ -310,7 +318,11 @@ class Coordinator(Generic[M]):
 
     def _carry_out(self, slot: "_Slot[M]", outcome: Outcome) -> None:
         if not outcome.records:
-            self._reply(slot, outcome.replies)
+            if outcome.behind and slot.queue:
+                self._reply_when_replicated(slot, slot.queue[-1][0], outcome.replies)
+            else:
+                self._reply(slot, outcome.replies)
+            self._do(slot, outcome.work)
             return
         try:
             offset = self._append(slot, outcome)
@@ -327,6 +339,13 @@ class Coordinator(Generic[M]):
             for at, record in enumerate(outcome.records, first):
                 machine.replay(record.key, record.value, producer_id, epoch, at)
         self._reply_when_replicated(slot, offset, outcome.replies)
+        if outcome.work:
+            slot.when_replicated(offset, lambda: self._do(slot, outcome.work))
+
+    def _do(self, slot: "_Slot[M]", work: Sequence[Any]) -> None:
+        for what in work:
+            assert self._work is not None
+            self._work(slot.partition.index, what)
 
     def _append(self, slot: "_Slot[M]", outcome: Outcome) -> int:
         """Stage one batch; the offset of its last record. Raises _Refused."""

@@ -230,3 +230,48 @@ async def test_a_client_that_goes_is_not_answered() -> None:
     waiting.cancel()
     await asyncio.sleep(0)
     assert waiting.done
+
+
+async def test_answers_that_tell_of_the_state_wait_for_what_it_rests_on() -> None:
+    shell = Shell()
+
+    def told(behind: bool) -> Any:
+        return lambda machine, who, now: Outcome(replies=[(who, "known")], behind=behind)
+
+    assert shell.write(told(True)) == "known"
+    shell.host(1, isr=(0, OTHER))
+    first = shell.write(say("a"))
+    after = shell.write(told(True))
+    assert shell.write(told(False)) == "known"
+    await asyncio.sleep(0)
+    assert (first.done, after.done) == (False, False)
+    shell.log.advance_high_watermark(1)
+    shell.hosted.partition(TOPIC).notify()
+    assert (first.response, after.response) == ("said", "known")
+
+
+async def test_work_is_done_when_the_records_are_replicated() -> None:
+    shell = Shell()
+    done: list[tuple[int, Any]] = []
+    shell.coordinator._work = lambda index, what: done.append((index, what))
+    shell.host(1, isr=(0, OTHER))
+    waiting = shell.write(say("a", work=["later"]))
+    await asyncio.sleep(0)
+    assert done == [] and not waiting.done
+    shell.log.advance_high_watermark(1)
+    shell.hosted.partition(TOPIC).notify()
+    assert done == [(0, "later")] and waiting.done
+    shell.write(lambda machine, who, now: Outcome(work=["now"]))
+    assert done[1:] == [(0, "now")]
+    shell.write(say("b", work=["never"]))
+    shell.host(2, leader=OTHER)
+    shell.write(say("w" * 300, work=["never"]))
+    assert len(done) == 2
+
+
+async def test_work_of_a_refused_append_is_not_done() -> None:
+    shell = Shell(max_message_bytes="200")
+    done: list[tuple[int, Any]] = []
+    shell.coordinator._work = lambda index, what: done.append((index, what))
+    assert shell.write(say("w" * 300, work=["never"])) == ErrorCode.UNKNOWN_SERVER_ERROR
+    assert done == []
