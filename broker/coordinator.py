@@ -50,6 +50,8 @@ READ_BYTES = 1 << 20
 SLICE_S = 0.005
 """How long loading keeps the loop before others get their turn."""
 DECOMPRESSED_LIMIT = 1 << 28
+DIVIDED = 1000
+"""Records of a batch of an outcome that may be divided: tombstones, mostly."""
 
 Reply = Callable[[Any], None]
 
@@ -71,7 +73,8 @@ class Outcome:
     `replay` is False where the machine holds the new state already and records only keep it.
     `work` goes to the coordinator's `work` function when `records` are replicated, for what happens
     outside of the machine. Without records, `behind` has the replies wait until all that was
-    decided before is replicated: for those that tell of it.
+    decided before is replicated: for those that tell of it. `divisible` records may be spread over
+    several batches, so that there is no limit to how many they are.
     """
 
     records: Sequence[StoredRecord] = ()
@@ -81,6 +84,7 @@ class Outcome:
     replay: bool = True
     work: Sequence[Any] = ()
     behind: bool = False
+    divisible: bool = False
 
 
 NOTHING = Outcome()
@@ -348,17 +352,20 @@ class Coordinator(Generic[M]):
             self._work(slot.partition.index, what)
 
     def _append(self, slot: "_Slot[M]", outcome: Outcome) -> int:
-        """Stage one batch; the offset of its last record. Raises _Refused."""
+        """Stage one batch (several, if it may); the offset of the last record. Raises _Refused."""
         now_ms = self._clock.now_ms()
         producer_id, epoch = outcome.producer or (NO_PRODUCER_ID, NO_EPOCH)
-        data = build(
-            [Record(at, now_ms, r.key, r.value) for at, r in enumerate(outcome.records)],
-            codec=self._codec,
-            producer_id=producer_id,
-            producer_epoch=epoch,
-            transactional=outcome.producer is not None,
-        )
-        return self._stage(slot, data, now_ms)
+        last = -1
+        for records in _parts(outcome):
+            data = build(
+                [Record(at, now_ms, r.key, r.value) for at, r in enumerate(records)],
+                codec=self._codec,
+                producer_id=producer_id,
+                producer_epoch=epoch,
+                transactional=outcome.producer is not None,
+            )
+            last = self._stage(slot, data, now_ms)
+        return last
 
     def _stage(self, slot: "_Slot[M]", data: bytes, now_ms: int) -> int:
         partition = slot.partition
@@ -523,6 +530,13 @@ class Coordinator(Generic[M]):
         """End of the broker: whoever waits is told to look for the coordinator elsewhere."""
         for index in list(self._slots):
             self._drop(index)
+
+
+def _parts(outcome: Outcome) -> Iterator[Sequence[StoredRecord]]:
+    """The records of each batch."""
+    size = DIVIDED if outcome.divisible else len(outcome.records)
+    for at in range(0, len(outcome.records), size):
+        yield outcome.records[at : at + size]
 
 
 class _Refused(Exception):

@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from protocol.messages.sync_group import SyncGroupRequest
 
 PARTS = {
-    OFFSETS: ("broker.groups.offsets", "Offsets"),
     CLASSIC: ("broker.groups.classic", "ClassicGroups"),
     CONSUMER: ("broker.groups.consumer", "ConsumerGroups"),
     SHARE: ("broker.groups.share", "ShareGroups"),
+    OFFSETS: ("broker.groups.offsets", "Offsets"),
 }
 """Name of a part -> where its class is. A class is imported and made when first needed: by a
 record of its kind or by a request. The order is that in which parts are told of things."""
@@ -164,6 +164,11 @@ class GroupMachine:
     def topics_changed(self, changes: TopicChanges, now_ms: int) -> Outcome:
         """Topics of the view were created, deleted or changed otherwise."""
         return merged([part.topics_changed(changes, now_ms) for part in self._made()])
+
+    def topics_deleted(self, names: frozenset[str], now_ms: int) -> Outcome:
+        """These are among the topics that changed. An input of its own: what comes of it may be
+        too much for one batch."""
+        return self.offsets.topics_deleted(names, now_ms)
 
     # --- members of the classic protocol, whatever kind of group they are in
 

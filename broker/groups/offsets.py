@@ -1,33 +1,317 @@
-"""Committed offsets of groups of all kinds."""
+"""Committed offsets of groups of all kinds: commits, also of transactions, reads, deletions and
+their retention (KIP-211).
 
-from typing import TYPE_CHECKING, Any
+A group that only keeps offsets here (its consumers assign partitions themselves) has no object: it
+is there as long as it has offsets, and is what Apache Kafka calls an empty group without a
+protocol type.
+"""
 
-from broker.coordinator import NOTHING, Outcome
-from broker.groups.common import TopicChanges
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from broker.coordinator import NOTHING, Outcome, StoredRecord, Waiting
+from broker.groups.common import FROM_COMMIT, OFFSETS, Group, TopicChanges
+from broker.groups.offset_table import (
+    Committed,
+    OffsetTable,
+    Partitions,
+    offset_key,
+    offset_value,
+    times_of,
+)
+from protocol.errors import ErrorCode
 
 if TYPE_CHECKING:
     from broker.groups.machine import GroupMachine
 
+log = logging.getLogger("odradek.groups")
+
+RETENTION = (OFFSETS, "retention")
+SWEEP_OFFSETS = 5000
+"""Offsets that the retention looks at in one turn of the loop: some milliseconds."""
+SWEEP_RECORDS = 500
+"""Tombstones that it writes at a time: far below a batch's largest size."""
+
+TOPIC_ID_SINCE = 10
+"""OffsetCommit version from which a group that is not there is told apart (KIP-848)."""
+
+
+class Committer(NamedTuple):
+    """Who commits: a member of a group by its generation or epoch, or nobody in particular."""
+
+    member_id: str
+    instance_id: str | None
+    epoch: int
+    version: int
+    producer: tuple[int, int] | None = None
+    """(id, epoch) of a transaction's producer."""
+
+
+class Write(NamedTuple):
+    """An offset to be committed, and the part of the response that has its error code."""
+
+    topic: str
+    partition: int
+    committed: Committed
+    answer: Any
+
 
 class Offsets:
-    """Outline; the offsets come with the next commits."""
+    """The committed offsets of one machine (`broker.groups.machine.Part`)."""
 
     def __init__(self, machine: "GroupMachine") -> None:
-        self.shared = machine.shared
+        self._machine = machine
+        self._shared = machine.shared
+        self._groups: dict[str, Group] = machine.shared.groups
+        self.table = OffsetTable()
+        self._sweep: list[str] = []
+
+    # --- records
 
     def replay(
         self, kind: int, key: bytes, value: bytes | None, producer_id: int, offset: int
     ) -> None:
         """A committed offset."""
-
-    def loaded(self, now_ms: int) -> Outcome:
-        return NOTHING
-
-    def expired(self, timer: Any, now_ms: int) -> Outcome:
-        return NOTHING
-
-    def topics_changed(self, changes: TopicChanges, now_ms: int) -> Outcome:
-        return NOTHING
+        self.table.replay(key, value, producer_id, offset)
 
     def replay_end(self, producer_id: int, committed: bool) -> None:
         """A transaction's marker: its offsets count, or are forgotten."""
+        self.table.replay_end(producer_id, committed)
+
+    def loaded(self, now_ms: int) -> Outcome:
+        """The retention begins to look."""
+        self._rest(now_ms)
+        return NOTHING
+
+    def topics_changed(self, changes: TopicChanges, now_ms: int) -> Outcome:
+        """Nothing; see `topics_deleted`."""
+        return NOTHING
+
+    def exists(self, group_id: str) -> bool:
+        """Whether there is a group of any kind, or offsets of one."""
+        return group_id in self._groups or self.table.has(group_id)
+
+    # --- commits
+
+    def commit(
+        self,
+        group_id: str,
+        committer: Committer,
+        writes: Sequence[Write],
+        response: Any,
+        who: Waiting,
+        now_ms: int,
+    ) -> Outcome:
+        """Write offsets, those of a transaction to count when it is committed. `response` holds the
+        parts that `writes` name; their codes are set here.
+        """
+        code = self._check(group_id, committer, now_ms)
+        if code != ErrorCode.NONE:
+            _fill(writes, code)
+            return Outcome(replies=((who, response),))
+        records, written = [], []
+        longest = self._shared.config.offset_metadata_max_bytes
+        for write in writes:
+            if _utf16_length(write.committed.metadata) > longest:
+                write.answer.error_code = ErrorCode.OFFSET_METADATA_TOO_LARGE
+                continue
+            key = offset_key(group_id, write.topic, write.partition)
+            records.append(StoredRecord(key, offset_value(write.committed)))
+            written.append(write)
+
+        def refused(code: ErrorCode) -> Sequence[tuple[Waiting, Any]]:
+            too_large = code == ErrorCode.UNKNOWN_SERVER_ERROR
+            _fill(written, ErrorCode.INVALID_COMMIT_OFFSET_SIZE if too_large else code)
+            return ((who, response),)
+
+        return Outcome(records, ((who, response),), refused, committer.producer)
+
+    def _check(self, group_id: str, committer: Committer, now_ms: int) -> ErrorCode:
+        member_id, instance_id, epoch, version, producer = committer
+        group = self._groups.get(group_id)
+        if group is not None:
+            return group.check_commit(
+                member_id,
+                instance_id,
+                epoch,
+                transactional=producer is not None,
+                version=version,
+                now_ms=now_ms,
+            )
+        if epoch < 0:
+            return ErrorCode.NONE
+        if producer is not None or self.table.has(group_id):
+            return ErrorCode.UNKNOWN_MEMBER_ID
+        newer = version >= TOPIC_ID_SINCE
+        return ErrorCode.GROUP_ID_NOT_FOUND if newer else ErrorCode.ILLEGAL_GENERATION
+
+    # --- reads
+
+    def check_fetch(self, group_id: str, member_id: str | None, epoch: int) -> ErrorCode:
+        """Whether a member may read (OffsetFetch 9); anybody may who does not say to be one."""
+        group = self._groups.get(group_id)
+        if group is None or (member_id is None and epoch < 0):
+            return ErrorCode.NONE
+        return group.check_fetch(member_id or "", epoch)
+
+    # --- deletions
+
+    def delete_group(self, group_id: str) -> tuple[ErrorCode, list[StoredRecord]]:
+        """What DeleteGroups answers for a group, and the tombstones of all that it has."""
+        group = self._groups.get(group_id)
+        if not self.exists(group_id):
+            return ErrorCode.GROUP_ID_NOT_FOUND, []
+        if group is not None:
+            code = group.check_delete()
+            if code != ErrorCode.NONE:
+                return code, []
+        return ErrorCode.NONE, self._removal(group_id, self.table.places(group_id), delete=True)
+
+    def delete_groups(
+        self, results: Iterable[Any], response: Any, who: Waiting, now_ms: int
+    ) -> Outcome:
+        """DeleteGroups for the groups of this machine: `results` (parts of the response) have a
+        group id each and get a code."""
+        records: list[StoredRecord] = []
+        deleted = []
+        for result in results:
+            result.error_code, tombstones = self.delete_group(result.group_id)
+            records += tombstones
+            if result.error_code == ErrorCode.NONE:
+                deleted.append(result)
+
+        def refused(code: ErrorCode) -> Sequence[tuple[Waiting, Any]]:
+            for result in deleted:
+                result.error_code = code
+            return ((who, response),)
+
+        return Outcome(records, ((who, response),), refused, divisible=True)
+
+    def delete_offsets(
+        self,
+        group_id: str,
+        places: Mapping[tuple[str, int], Any],
+        response: Any,
+        who: Waiting,
+        now_ms: int,
+    ) -> Outcome:
+        """OffsetDelete (KIP-496): `places` (topic, partition) -> the part of the response that gets
+        a code. A group without anything left is deleted."""
+        group = self._groups.get(group_id)
+        code = ErrorCode.NONE if self.exists(group_id) else ErrorCode.GROUP_ID_NOT_FOUND
+        if group is not None:
+            code = group.check_offset_delete()
+        if code != ErrorCode.NONE:
+            return Outcome(replies=((who, who.refuse(code)),))
+        free = []
+        for place, answer in places.items():
+            if group is not None and group.is_subscribed(place[0]):
+                answer.error_code = ErrorCode.GROUP_SUBSCRIBED_TO_TOPIC
+            else:
+                free.append(place)
+        records = self._removal(group_id, free) if free else []
+        return Outcome(records, ((who, response),), divisible=True)
+
+    def topics_deleted(self, names: frozenset[str], now_ms: int) -> Outcome:
+        """Offsets of topics that are gone are forgotten, and groups that have nothing else."""
+        records: list[StoredRecord] = []
+        for group_id in list(self.table.groups()):
+            places = [p for name in sorted(names) for p in self.table.places(group_id, name)]
+            if places:
+                records += self._removal(group_id, places)
+        return Outcome(records, divisible=True)
+
+    def _removal(
+        self, group_id: str, places: Iterable[tuple[str, int]], *, delete: bool = False
+    ) -> list[StoredRecord]:
+        """Tombstones for these offsets, and for the group where nothing is left of it (or it is to
+        be deleted)."""
+        table = self.table
+        gone = dict.fromkeys(places)
+        had = table.places(group_id)
+        records = [StoredRecord(offset_key(group_id, *p), None) for p in had if p in gone]
+        group = self._groups.get(group_id)
+        if group is None or not (delete or (group.is_empty and group.expires)):
+            return records
+        if all(place in gone for place in had):
+            tombstones = group.tombstones()
+            records += tombstones
+            if not tombstones:
+                # It never had a generation: nothing is stored of it.
+                self._machine.classic.forget(group_id)
+        return records
+
+    # --- retention
+
+    def _rest(self, now_ms: int) -> None:
+        interval = self._shared.config.offsets_retention_check_interval_ms
+        self._shared.timers.set(RETENTION, now_ms + interval)
+
+    def expired(self, timer: Any, now_ms: int) -> Outcome:
+        """Look through all groups, some in a turn: expired offsets go, and groups that are empty
+        and have none left."""
+        if not self._sweep:
+            self._sweep = list(dict.fromkeys((*self._groups, *self.table.groups())))
+            self._sweep.reverse()
+        records: list[StoredRecord] = []
+        looked = 0
+        while self._sweep and looked < SWEEP_OFFSETS and len(records) < SWEEP_RECORDS:
+            group_id = self._sweep.pop()
+            group = self._groups.get(group_id)
+            places = self._expired_places(group_id, group, now_ms)
+            looked += 1 + sum(map(len, self.table.topics(group_id).values()))
+            if len(places) > SWEEP_RECORDS:
+                places = places[:SWEEP_RECORDS]
+                self._sweep.append(group_id)  # the rest of them in the next turn
+            if places or group is not None:
+                records += self._removal(group_id, places)
+        if self._sweep:
+            self._shared.timers.set(RETENTION, now_ms + 1)
+        else:
+            self._rest(now_ms)
+        if records:
+            log.info("%d records of offsets or groups have expired", len(records))
+        return Outcome(records)
+
+    def _expired_places(
+        self, group_id: str, group: Group | None, now_ms: int
+    ) -> list[tuple[str, int]]:
+        """Where the group's offsets have outlived the retention."""
+        since = FROM_COMMIT if group is None else group.offsets_expire_from()
+        if since is None:
+            return []
+        pending = self.table.is_pending
+        places: list[tuple[str, int]] = []
+        oldest = now_ms - self._shared.config.offsets_retention_minutes * 60_000
+        for topic, partitions in self.table.topics(group_id).items():
+            if group is not None and group.is_subscribed(topic):
+                continue
+            places += [
+                (topic, partition)
+                for partition in _expired(partitions, since, oldest, now_ms)
+                if not pending(group_id, topic, partition)
+            ]
+        return places
+
+
+def _expired(partitions: Partitions, since: int, oldest: int, now_ms: int) -> Iterable[int]:
+    """Partitions whose offset was committed (or whose group is empty, where `since` says so) before
+    `oldest`; an expiry of its own, of clients before KIP-211, comes first."""
+    for partition, value in partitions.items():
+        committed, expires = times_of(value)
+        if expires >= 0:
+            if now_ms >= expires:
+                yield partition
+        elif (committed if since == FROM_COMMIT else since) <= oldest:
+            yield partition
+
+
+def _fill(writes: Iterable[Write], code: ErrorCode) -> None:
+    for write in writes:
+        write.answer.error_code = code
+
+
+def _utf16_length(text: str) -> int:
+    """As Java counts characters: what the limit of metadata is about."""
+    return len(text) + sum(char > "\uffff" for char in text) if not text.isascii() else len(text)
