@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from broker.clock import Clock
     from broker.cluster.configs import ConfigStore
     from broker.cluster.features import FeatureCache
+    from broker.cluster.old_offsets import OldOffsets
     from broker.cluster.view import MetadataCache
     from broker.config import BrokerConfig
     from broker.controller.run import Controller
@@ -85,6 +86,7 @@ class Node:
         "groups",
         "logs",
         "metadata",
+        "old_offsets",
         "producer_ids",
         "replicas",
         "sessions",
@@ -98,6 +100,7 @@ class Node:
     controller: Controller
     features: FeatureCache
     groups: Coordinator[GroupMachine]
+    old_offsets: OldOffsets
     configs: ConfigStore
     replicas: ReplicaManager
     logs: LogManager

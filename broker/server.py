@@ -24,6 +24,7 @@ from broker.cluster.features import (
 from broker.cluster.layout import BadContent
 from broker.cluster.local import LocalStore
 from broker.cluster.membership import Membership
+from broker.cluster.old_offsets import OldOffsets
 from broker.cluster.store import StoreFailed
 from broker.cluster.view import OFFSETS_TOPIC, ClusterView, MetadataCache
 from broker.config import BrokerConfig, ConfigError, TopicSpec
@@ -165,11 +166,14 @@ class Server:
             codec=self.config.offsets_topic_compression_codec,
         )
         node.metadata.on_change(self._topics_changed)
+        node.old_offsets = OldOffsets(self._store)
 
     def _topics_changed(self, old: ClusterView, new: ClusterView) -> None:
-        changes = topic_changes(old, new)
+        changes, groups = topic_changes(old, new), self.node.groups
         if changes.changed:
-            self.node.groups.feed_all(lambda machine, now: machine.topics_changed(changes, now))
+            groups.feed_all(lambda machine, now: machine.topics_changed(changes, now))
+        if changes.deleted:
+            groups.feed_all(lambda machine, now: machine.topics_deleted(changes.deleted, now))
 
     def _bind(self) -> None:
         self._connections = Connections(Dispatcher(self.node))

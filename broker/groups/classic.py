@@ -251,7 +251,8 @@ class ClassicGroups:
         if not group.supports(join.protocol_type, join.names):
             return ErrorCode.INCONSISTENT_GROUP_PROTOCOL, member_id
         if member_id:
-            return self._join_known(turn, group, join), member_id
+            code = self._join_known(turn, group, join)
+            return code, "" if code == ErrorCode.UNKNOWN_SERVER_ERROR else member_id
         return self._join_new(turn, group, join)
 
     def _has_room(self, group: ClassicGroup, member_id: str) -> bool:
@@ -580,7 +581,7 @@ class ClassicGroups:
         if group is None:
             return ErrorCode.UNKNOWN_MEMBER_ID
         if not member_id:
-            member_id = group.static.get(instance_id or "", "")
+            member_id = "" if instance_id is None else group.static.get(instance_id, "")
         elif member_id in group.pending:
             self._timers.cancel(session_timer(group.group_id, member_id))
             self._remove_pending(turn, group, member_id)

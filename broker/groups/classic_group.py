@@ -5,7 +5,7 @@ given an id and has not joined yet (KIP-394), a *static* one has an instance id 
 one waits for its first generation.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from broker.coordinator import StoredRecord, Waiting
@@ -207,6 +207,12 @@ class ClassicGroup:
         # While members join, offsets of the generation that ends are welcome.
         rebalanced = self.state == COMPLETING
         return ErrorCode.REBALANCE_IN_PROGRESS if rebalanced else ErrorCode.NONE
+
+    def check_commit_partitions(
+        self, member_id: str, epoch: int, partitions: Iterable[tuple[str, int]]
+    ) -> ErrorCode:
+        """Never: a classic generation is not `check_commit`'s STALE_MEMBER_EPOCH."""
+        return ErrorCode.STALE_MEMBER_EPOCH
 
     def check_delete(self) -> ErrorCode:
         return ErrorCode.NONE if self.is_empty else ErrorCode.NON_EMPTY_GROUP

@@ -1,13 +1,17 @@
 """What the group protocols of one machine share."""
 
+import ipaddress
 from collections.abc import Callable, Hashable, Iterable
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from broker.cluster.view import ClusterView
 from broker.config import BrokerConfig
 from broker.coordinator import NOTHING, Outcome, StoredRecord
 from protocol.errors import ErrorCode
 from protocol.stored.versioned import encode_key, encode_value
+
+if TYPE_CHECKING:
+    from broker.context import Context
 
 CLASSIC, CONSUMER, SHARE = "classic", "consumer", "share"
 """Kinds of groups: the types of ListGroups in lower case. Also the names of the machine's parts."""
@@ -102,6 +106,12 @@ class Group(Protocol):
         A commit of a member also is a sign of life. `version` is the API's.
         """
 
+    def check_commit_partitions(
+        self, member_id: str, epoch: int, partitions: Iterable[tuple[str, int]]
+    ) -> ErrorCode:
+        """Asked where `check_commit` gave STALE_MEMBER_EPOCH: whether the member may commit for
+        these partitions with that older epoch (KIP-1251)."""
+
     def check_fetch(self, member_id: str, epoch: int) -> ErrorCode:
         """Whether this member may read offsets (OffsetFetch 9); not asked where no member id is
         given and the epoch is negative."""
@@ -165,3 +175,17 @@ def merged(outcomes: Iterable[Outcome]) -> Outcome:
         [record for outcome in several for record in outcome.records],
         [reply for outcome in several for reply in outcome.replies],
     )
+
+
+def caller_of(context: "Context") -> Caller:
+    """Who sent the request in hand."""
+    return Caller(context.client_id or "", _java_address(context.client_host), context.version)
+
+
+def _java_address(host: str) -> str:
+    """An address as Apache Kafka shows a client's: "/127.0.0.1", "/0:0:0:0:0:0:0:1"."""
+    if ":" not in host:
+        return f"/{host}"
+    address, percent, scope = host.partition("%")
+    parts = ipaddress.IPv6Address(address).exploded.split(":")
+    return f"/{':'.join(part.lstrip('0') or '0' for part in parts)}{percent}{scope}"

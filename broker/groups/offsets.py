@@ -106,14 +106,14 @@ class Offsets:
         """Write offsets, those of a transaction to count when it is committed. `response` holds the
         parts that `writes` name; their codes are set here.
         """
-        code = self._check(group_id, committer, now_ms)
+        code = self._check(group_id, committer, writes, now_ms)
         if code != ErrorCode.NONE:
-            _fill(writes, code)
+            fill(writes, code)
             return Outcome(replies=((who, response),))
         records, written = [], []
         longest = self._shared.config.offset_metadata_max_bytes
         for write in writes:
-            if _utf16_length(write.committed.metadata) > longest:
+            if too_long(write.committed.metadata, longest):
                 write.answer.error_code = ErrorCode.OFFSET_METADATA_TOO_LARGE
                 continue
             key = offset_key(group_id, write.topic, write.partition)
@@ -122,16 +122,18 @@ class Offsets:
 
         def refused(code: ErrorCode) -> Sequence[tuple[Waiting, Any]]:
             too_large = code == ErrorCode.UNKNOWN_SERVER_ERROR
-            _fill(written, ErrorCode.INVALID_COMMIT_OFFSET_SIZE if too_large else code)
+            fill(written, ErrorCode.INVALID_COMMIT_OFFSET_SIZE if too_large else code)
             return ((who, response),)
 
         return Outcome(records, ((who, response),), refused, committer.producer)
 
-    def _check(self, group_id: str, committer: Committer, now_ms: int) -> ErrorCode:
+    def _check(
+        self, group_id: str, committer: Committer, writes: Sequence[Write], now_ms: int
+    ) -> ErrorCode:
         member_id, instance_id, epoch, version, producer = committer
         group = self._groups.get(group_id)
         if group is not None:
-            return group.check_commit(
+            code = group.check_commit(
                 member_id,
                 instance_id,
                 epoch,
@@ -139,6 +141,11 @@ class Offsets:
                 version=version,
                 now_ms=now_ms,
             )
+            if code == ErrorCode.STALE_MEMBER_EPOCH:
+                # A consumer group can tell for each partition since when the member has had it.
+                places = [(write.topic, write.partition) for write in writes]
+                return group.check_commit_partitions(member_id, epoch, places)
+            return code
         if epoch < 0:
             return ErrorCode.NONE
         if producer is not None or self.table.has(group_id):
@@ -168,11 +175,9 @@ class Offsets:
                 return code, []
         return ErrorCode.NONE, self._removal(group_id, self.table.places(group_id), delete=True)
 
-    def delete_groups(
-        self, results: Iterable[Any], response: Any, who: Waiting, now_ms: int
-    ) -> Outcome:
-        """DeleteGroups for the groups of this machine: `results` (parts of the response) have a
-        group id each and get a code."""
+    def delete_groups(self, results: Iterable[Any], who: Waiting) -> Outcome:
+        """DeleteGroups for groups of this machine: `results` (parts of the response) have a group
+        id each and get a code."""
         records: list[StoredRecord] = []
         deleted = []
         for result in results:
@@ -184,9 +189,9 @@ class Offsets:
         def refused(code: ErrorCode) -> Sequence[tuple[Waiting, Any]]:
             for result in deleted:
                 result.error_code = code
-            return ((who, response),)
+            return ((who, results),)
 
-        return Outcome(records, ((who, response),), refused, divisible=True)
+        return Outcome(records, ((who, results),), refused, divisible=True)
 
     def delete_offsets(
         self,
@@ -194,7 +199,6 @@ class Offsets:
         places: Mapping[tuple[str, int], Any],
         response: Any,
         who: Waiting,
-        now_ms: int,
     ) -> Outcome:
         """OffsetDelete (KIP-496): `places` (topic, partition) -> the part of the response that gets
         a code. A group without anything left is deleted."""
@@ -307,11 +311,15 @@ def _expired(partitions: Partitions, since: int, oldest: int, now_ms: int) -> It
             yield partition
 
 
-def _fill(writes: Iterable[Write], code: ErrorCode) -> None:
+def fill(writes: Iterable[Write], code: ErrorCode) -> None:
+    """Give all of them this code."""
     for write in writes:
         write.answer.error_code = code
 
 
-def _utf16_length(text: str) -> int:
-    """As Java counts characters: what the limit of metadata is about."""
-    return len(text) + sum(char > "\uffff" for char in text) if not text.isascii() else len(text)
+def too_long(metadata: str, most: int) -> bool:
+    """Whether metadata has more characters than that, as Java counts them."""
+    length = len(metadata)
+    if not metadata.isascii():
+        length += sum(char > "\uffff" for char in metadata)
+    return length > most

@@ -1,0 +1,50 @@
+"""The rows of OffsetCommit and TxnOffsetCommit: what a request wants written, and the response that
+its codes go to."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from broker.cluster.view import ClusterView
+from broker.groups.offset_table import Committed
+from broker.groups.offsets import Write
+from protocol.errors import ErrorCode
+
+
+def read_rows(
+    view: ClusterView,
+    topics: Iterable[Any],
+    *,
+    by_id: bool,
+    topic_row: Callable[[str, bytes], Any],
+    partition_row: Callable[[int], Any],
+    committed: Callable[[Any], Committed],
+) -> tuple[list[Any], list[Write]]:
+    """The response's topics, and what is to be written with its part of them.
+
+    A partition that the cluster does not know has its code already: UNKNOWN_TOPIC_OR_PARTITION, or
+    UNKNOWN_TOPIC_ID. One that is named twice is there once, with what was said last. `topics` are
+    the request's; `committed` makes an offset of one of their partitions.
+    """
+    rows: dict[str | bytes, Any] = {}
+    answers: dict[tuple[str | bytes, int], Any] = {}
+    writes: dict[tuple[str, int], Write] = {}
+    for topic in topics:
+        name = view.names.get(topic.topic_id) if by_id else topic.name
+        info = None if name is None else view.topics.get(name)
+        key = topic.topic_id if by_id else topic.name
+        row = rows.get(key)
+        if row is None:
+            row = rows[key] = topic_row(topic.name, topic.topic_id)
+        for asked in topic.partitions:
+            index = asked.partition_index
+            answer = answers.get((key, index))
+            if answer is None:
+                answer = answers[key, index] = partition_row(index)
+                row.partitions.append(answer)
+            if name is None:
+                answer.error_code = ErrorCode.UNKNOWN_TOPIC_ID
+            elif info is None or info.partition(index) is None:
+                answer.error_code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+            else:
+                writes[name, index] = Write(name, index, committed(asked), answer)
+    return list(rows.values()), list(writes.values())
