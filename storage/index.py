@@ -121,6 +121,13 @@ class OffsetIndex:
             return self.base_offset, 0
         return self.base_offset + self._offsets[index], self._positions[index]
 
+    def offset_from(self, position: int) -> int | None:
+        """The offset of the first entry whose batch begins at `position` or after it."""
+        index = bisect_left(self._positions, position)
+        if index == len(self._positions):
+            return None
+        return self.base_offset + self._offsets[index]
+
     def last(self) -> tuple[int, int]:
         """(offset, position) of the last entry; (base offset, 0) if there is none."""
         if not self._offsets:

@@ -490,6 +490,10 @@ class Log:
         """
         return read.read(self, offset, max_bytes, upper_offset, min_one)
 
+    def bound_of(self, found: LogSlice) -> int:
+        """An offset above everything that was read: by the index, at most somewhat too high."""
+        return read.bound_of(self, found)
+
     def aborted_transactions(self, start_offset: int, upper_offset: int) -> list[tuple[int, int]]:
         """(producer id, first offset) of aborted transactions with data in the range."""
         return read.aborted_transactions(self, start_offset, upper_offset)

@@ -3,7 +3,8 @@
 Pure: no files, no clock. The log feeds it every batch that carries a producer id (while staging,
 replicating or recovering) and asks it three things: is this batch a duplicate or out of order
 (KIP-98, KIP-360), where does the oldest transaction that a read_committed reader may not pass
-begin, and which bytes does a producer snapshot hold.
+begin, and which bytes does a producer snapshot hold. It also remembers the producers whose first
+batch of a transaction waits for the transaction coordinator (KIP-890).
 
 A producer's entry keeps its last five batches, because a client may have five requests in flight
 and any of them may be sent again.
@@ -125,6 +126,24 @@ class ProducerEntry:
             self.next_sequence = 0
 
 
+class Verification:
+    """A producer's first batch of a transaction here, while the coordinator is asked whether the
+    partition belongs to it (KIP-890).
+
+    Holds as long as it is the one that `ProducerStates` has: an append that begins the transaction
+    ends it, and so does a marker, so that no answer from before a marker opens a transaction after
+    it. One that failed stays: sequences above its lowest must not come first.
+    """
+
+    __slots__ = ("began_ms", "epoch", "from_zero", "lowest_sequence")
+
+    def __init__(self, epoch: int, sequence: int, now_ms: int, *, from_zero: bool) -> None:
+        self.epoch = epoch
+        self.lowest_sequence = sequence
+        self.began_ms = now_ms
+        self.from_zero = from_zero  # transactions of version 2: a new producer begins with 0
+
+
 class ProducerStates:
     """All producers of one partition log (Kafka's ProducerStateManager, without its files).
 
@@ -137,6 +156,7 @@ class ProducerStates:
         "_entries",
         "_ongoing",
         "_unreplicated",
+        "_verifying",
         "expiration_ms",
         "first_unstable_offset",
         "map_end_offset",
@@ -150,6 +170,7 @@ class ProducerStates:
         self._ongoing: dict[int, int] = {}
         # Ended by a marker that is not yet below the high watermark: first offset -> marker offset.
         self._unreplicated: dict[int, int] = {}
+        self._verifying: dict[int, Verification] = {}
         self.first_unstable_offset: int | None = None
         self.map_end_offset = 0
 
@@ -171,6 +192,28 @@ class ProducerStates:
         """Whether this producer, in this epoch, has a transaction open here (KIP-890)."""
         entry = self._entries.get(producer_id)
         return entry is not None and entry.txn_first_offset >= 0 and entry.epoch == epoch
+
+    def begin_verification(
+        self, producer_id: int, epoch: int, sequence: int, now_ms: int, *, from_zero: bool
+    ) -> Verification:
+        """What a batch that begins a transaction must hold when it is appended (`is_verified`).
+
+        `sequence` is the batch's first. `from_zero`: the producer may not begin with another.
+        """
+        found = self._verifying.get(producer_id)
+        if found is None:
+            found = Verification(epoch, sequence, now_ms, from_zero=from_zero)
+            self._verifying[producer_id] = found
+        elif epoch > found.epoch:
+            found.epoch = epoch
+            found.lowest_sequence = sequence
+        elif epoch == found.epoch:
+            found.lowest_sequence = min(found.lowest_sequence, sequence)
+        return found
+
+    def is_verified(self, producer_id: int, verification: Verification | None) -> bool:
+        """Whether nothing has ended this verification since it was begun."""
+        return verification is not None and self._verifying.get(producer_id) is verification
 
     @property
     def first_undecided_offset(self) -> int | None:
@@ -199,6 +242,8 @@ class ProducerStates:
         entry = self._entries.get(producer_id)
         if entry is None:
             # A new (or forgotten) producer id may start anywhere, KIP-360.
+            if origin == "client" and producer_id in self._verifying:
+                self._check_first(producer_id, sequence, base_offset)
             entry = self._entries[producer_id] = ProducerEntry(producer_id, epoch)
         elif (
             sequence != entry.next_sequence
@@ -251,6 +296,16 @@ class ProducerStates:
             )
         return None
 
+    def _check_first(self, producer_id: int, sequence: int, offset: int) -> None:
+        """But not behind a batch that was sent before it and was not taken (KIP-890)."""
+        verification = self._verifying[producer_id]
+        due = 0 if verification.from_zero else verification.lowest_sequence
+        if sequence > due:
+            raise OutOfOrderSequence(
+                f"Producer {producer_id} begins at offset {offset} with sequence {sequence}, "
+                f"{due} was due."
+            )
+
     def _check_epoch(self, entry: ProducerEntry, epoch: int, offset: int, origin: Origin) -> None:
         if epoch < entry.epoch and origin != "replication":
             raise InvalidProducerEpoch(
@@ -285,6 +340,7 @@ class ProducerStates:
                     f"Coordinator epoch {coordinator_epoch} of the marker for producer "
                     f"{producer_id} is smaller than the last one seen, {entry.coordinator_epoch}."
                 )
+        self._verifying.pop(producer_id, None)
         entry.move_to_epoch(producer_epoch)
         entry.coordinator_epoch = coordinator_epoch
         entry.last_timestamp = timestamp
@@ -301,6 +357,7 @@ class ProducerStates:
         return CompletedTxn(producer_id, first_offset, offset, not committed, stable)
 
     def _begin(self, entry: ProducerEntry, offset: int) -> None:
+        self._verifying.pop(entry.producer_id, None)
         entry.txn_first_offset = offset
         self._ongoing[offset] = entry.producer_id
         if self.first_unstable_offset is None:
@@ -333,6 +390,9 @@ class ProducerStates:
         gone = [entry.producer_id for entry in self._entries.values() if self._stale(entry, now_ms)]
         for producer_id in gone:
             del self._entries[producer_id]
+        for producer_id, verification in list(self._verifying.items()):
+            if now_ms - verification.began_ms >= self.expiration_ms:
+                del self._verifying[producer_id]
         return len(gone)
 
     def _stale(self, entry: ProducerEntry, now_ms: int) -> bool:
@@ -347,6 +407,7 @@ class ProducerStates:
         self._entries.clear()
         self._ongoing.clear()
         self._unreplicated.clear()
+        self._verifying.clear()
         self.first_unstable_offset = None
         self.map_end_offset = offset
 

@@ -109,6 +109,15 @@ def _limited(segment: Segment, position: int, max_bytes: int, min_one: bool) -> 
     return size if min_one else 0
 
 
+def bound_of(log: Log, found: LogSlice) -> int:
+    """See `Log.bound_of`."""
+    number = log.segment_of(found.first_offset)
+    bound = log.segments[number].offset_index.offset_from(found.position + found.length)
+    if bound is not None:
+        return bound
+    return log.bases[number + 1] if number + 1 < len(log.bases) else log.end_offset
+
+
 def aborted_transactions(log: Log, start_offset: int, upper_offset: int) -> list[tuple[int, int]]:
     """See `Log.aborted_transactions`."""
     found: list[tuple[int, int]] = []

@@ -254,7 +254,7 @@ class FetchCall:
         if committed:
             answer.aborted = []
             if found.length:
-                answer.aborted = log.aborted_transactions(asked.fetch_offset, upper)
+                answer.aborted = log.aborted_transactions(asked.fetch_offset, log.bound_of(found))
         if found.length:
             answer.records = found
 

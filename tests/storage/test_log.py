@@ -277,6 +277,28 @@ def test_transactions_hold_the_stable_offset_until_replicated(fs: MemoryFileSyst
         log.stage(marker(4, committed=True, coordinator=2), 0, NOW, origin="coordinator")
 
 
+def test_a_reader_is_told_of_aborted_transactions_in_what_it_gets(fs: MemoryFileSystem) -> None:
+    log = open_log(fs, settings=config(segment_bytes=1000, index_interval_bytes=150))
+    for epoch in range(40):
+        append(log, idempotent(0, txn=True, epoch=epoch))
+        log.append(marker(4, committed=False, epoch=epoch), 0, NOW, origin="coordinator")
+    log.advance_high_watermark(80)
+    aborted = [2 * epoch for epoch in range(40)]
+    assert len(log.segments) > 3
+    most = 0
+    for offset in range(0, 80, 3):
+        for max_bytes in (150, 400, 5000):
+            found = log.read(offset, max_bytes, 80)
+            bound = log.bound_of(found)
+            end = max(h.next_offset for _, h in batches.batches(found.bytes()))
+            told = [first for _, first in log.aborted_transactions(offset, bound)]
+            assert end <= bound
+            assert set(told) >= {first for first in aborted if offset // 2 * 2 <= first < end}
+            assert told == [f for f in aborted if f + 1 >= offset and f < bound]
+            most = max(most, len(told))
+    assert most < 12
+
+
 def test_a_segment_that_begins_with_a_batch_does_not_know_it(fs: MemoryFileSystem) -> None:
     """Rolled for a producer's batch, the snapshot at that offset must not have it."""
     log = open_log(fs, settings=config(segment_bytes=300))

@@ -448,3 +448,62 @@ def test_a_damaged_snapshot_is_refused_and_leaves_the_state() -> None:
         with pytest.raises(CorruptSnapshot):
             states.load(data, 5, 0)
     assert picture(states) == before
+
+
+# --- verification (KIP-890)
+
+
+def test_a_verification_holds_until_the_transaction_begins() -> None:
+    states = ProducerStates()
+    assert not states.is_verified(7, None)
+    held = states.begin_verification(7, 0, 0, 100, from_zero=False)
+    assert states.begin_verification(7, 0, 1, 101, from_zero=False) is held
+    assert states.is_verified(7, held) and not states.is_verified(8, held)
+    states.check_and_append(batch(0, txn=True), 0)
+    assert not states.is_verified(7, held)
+
+
+def test_a_marker_ends_a_verification() -> None:
+    states = ProducerStates()
+    for epoch in (0, 1):
+        held = states.begin_verification(7, 0, 0, 100, from_zero=False)
+        marker(states, epoch, epoch=epoch)
+        assert not states.is_verified(7, held)
+    held = states.begin_verification(7, 1, 0, 100, from_zero=False)
+    states.clear()
+    assert not states.is_verified(7, held)
+
+
+def test_a_batch_behind_one_that_was_not_taken_does_not_come_first() -> None:
+    states = ProducerStates()
+    states.begin_verification(7, 0, 4, 100, from_zero=False)
+    states.begin_verification(7, 0, 6, 100, from_zero=False)
+    for sequence in (5, 6):
+        with pytest.raises(OutOfOrderSequence):
+            states.check_and_append(batch(sequence, txn=True), 0)
+    assert states.get(7) is None
+    states.begin_verification(7, 0, 3, 100, from_zero=False)
+    with pytest.raises(OutOfOrderSequence):
+        states.check_and_append(batch(4, txn=True), 0)
+    assert states.check_and_append(batch(4, txn=True), 0, "replication") is None
+    states.clear()
+    states.begin_verification(7, 0, 3, 100, from_zero=False)
+    states.begin_verification(7, 1, 5, 100, from_zero=False)
+    assert states.check_and_append(batch(5, epoch=1, txn=True), 0) is None
+
+
+def test_a_new_producer_begins_with_zero_in_transactions_of_version_2() -> None:
+    states = ProducerStates()
+    states.begin_verification(7, 0, 3, 100, from_zero=True)
+    with pytest.raises(OutOfOrderSequence):
+        states.check_and_append(batch(3, txn=True), 0)
+    assert states.check_and_append(batch(0, txn=True), 0) is None
+
+
+def test_verifications_are_forgotten_like_producers() -> None:
+    states = ProducerStates(expiration_ms=50)
+    held = states.begin_verification(7, 0, 0, 100, from_zero=False)
+    states.expire(149)
+    assert states.is_verified(7, held)
+    states.expire(150)
+    assert not states.is_verified(7, held)
