@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from broker import listeners as endpoints
+from broker.group_settings import GroupSettings
 from broker.listeners import Endpoint, ListenerError, Listeners
 from broker.properties import BadProperties, decode
 from broker.properties import parse as parse_properties
@@ -127,6 +128,7 @@ class BrokerConfig:
         self._cluster: dict[str, str] = {}
         self._watchers: list[Callable[[frozenset[str]], None]] = []
         self._ports: dict[str, int] = {}
+        self._groups = GroupSettings(self)
         if not static.get("zookeeper.connect"):
             self._settle_alone()
         elif "broker.id" in static or "node.id" in static:
@@ -148,6 +150,11 @@ class BrokerConfig:
         value = parse(row, self.value(name))
         self.__dict__[attribute] = value
         return value
+
+    @property
+    def groups(self) -> GroupSettings:
+        """What single groups set for themselves."""
+        return self._groups
 
     # --- values and where they come from ---------------------------------------------------------
 
@@ -251,6 +258,7 @@ class BrokerConfig:
         """A copy with other dynamic settings, to see whether they fit. Raises ConfigError."""
         copy = BrokerConfig.__new__(BrokerConfig)
         copy._static, copy._watchers, copy._ports = self._static, [], self._ports
+        copy._groups = self._groups
         copy._dynamic, copy._cluster = dict(own), dict(cluster)
         try:
             copy._derive()

@@ -2,17 +2,18 @@
 IncrementalAlterConfigs.
 
 Codes and the order of checks are Apache Kafka 3.9's in ZooKeeper mode, those of client metrics
-subscriptions 4.x's (3.9 has them in KRaft mode only).
+subscriptions and groups 4.x's (3.9 has them in KRaft mode only).
 """
 
 import re
 from collections.abc import Iterable, Mapping
 from enum import IntEnum
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from broker.config import LISTENER_PREFIX, BrokerConfig, ConfigError, setting_of
 from broker.controller.topics import Refused
-from broker.settings import CLIENT_METRICS, SETTINGS
+from broker.group_settings import bounds
+from broker.settings import CLIENT_METRICS, GROUPS, SETTINGS
 from protocol.errors import ErrorCode
 from storage import config as topic_config
 from storage.config import LogConfig
@@ -302,3 +303,44 @@ def _check_match(patterns: list[str]) -> None:
             re.compile(expression)
         except re.error as error:
             refuse(ErrorCode.INVALID_CONFIG, f"{pattern!r} is no regular expression: {error}")
+
+
+# --- groups ---------------------------------------------------------------------------------------
+
+
+def check_group(config: BrokerConfig, settings: Mapping[str, str]) -> None:
+    """Whether a group may have these settings. Raises Refused."""
+    values: dict[str, Any] = {}
+    for name, text in settings.items():
+        row = GROUPS.get(name)
+        if row is None:
+            refuse(ErrorCode.INVALID_CONFIG, f"Groups have no setting {name}.")
+        try:
+            values[name] = parse(row, text)
+        except SettingError as error:
+            refuse(ErrorCode.INVALID_CONFIG, str(error))
+    for name, value in values.items():
+        low, high = bounds(config, name)
+        if (low is not None and value < low) or (high is not None and value > high):
+            refuse(
+                ErrorCode.INVALID_CONFIG,
+                f"{name} cannot be {value}; this broker allows {low or 0} to {high}.",
+            )
+    for kind in ("consumer", "share", "streams"):
+        _check_heartbeat(config, kind, values)
+    if values.get("errors.deadletterqueue.topic.name", "").startswith("__"):
+        refuse(ErrorCode.INVALID_CONFIG, "The name of a dead letter queue cannot begin with __.")
+    assignor = values.get("streams.assignor.name")
+    if assignor is not None and assignor not in config.group_streams_assignors:
+        refuse(ErrorCode.INVALID_CONFIG, f"There is no assignor {assignor}.")
+
+
+def _check_heartbeat(config: BrokerConfig, kind: str, values: Mapping[str, Any]) -> None:
+    session, heartbeat = f"{kind}.session.timeout.ms", f"{kind}.heartbeat.interval.ms"
+    if session in values or heartbeat in values:
+        timeout, interval = (
+            values.get(name, getattr(config, f"group_{name}".replace(".", "_")))
+            for name in (session, heartbeat)
+        )
+        if timeout <= interval:
+            refuse(ErrorCode.INVALID_CONFIG, f"{session} must be more than {heartbeat}.")

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from broker.cluster import layout
-from broker.cluster.configs import BROKERS, CLIENT_METRICS, TOPICS
+from broker.cluster.configs import BROKERS, CLIENT_METRICS, GROUPS, TOPICS
 from broker.cluster.layout import BadContent
 from broker.cluster.store import StoreError
 from broker.config_changes import (
@@ -15,6 +15,7 @@ from broker.config_changes import (
     broker_name,
     check_broker,
     check_client_metrics,
+    check_group,
     check_storable,
     check_topic,
     refuse,
@@ -126,6 +127,12 @@ def _entity(node: "Node", kind: int, name: str, edit: Edit) -> _Entity | None:
         if not name:
             refuse(ErrorCode.INVALID_REQUEST, "A client metrics subscription has a name.")
         return _Entity(CLIENT_METRICS, layout.entity_name(name), check_client_metrics)
+    if kind == Resource.GROUP:
+        if not name:
+            refuse(ErrorCode.INVALID_REQUEST, "Groups have no common settings: name a group.")
+        return _Entity(
+            GROUPS, layout.entity_name(name), lambda after: check_group(node.config, after)
+        )
     refuse(ErrorCode.INVALID_REQUEST, f"Resources of type {kind} cannot be altered.")
 
 

@@ -9,7 +9,8 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
-from broker.cluster.configs import BROKERS, TOPICS, ConfigStore
+from broker.cluster import layout
+from broker.cluster.configs import BROKERS, GROUPS, TOPICS, ConfigStore
 from broker.config import BrokerConfig
 from storage.config import LogConfig
 from storage.settings import SettingError, UnknownSetting
@@ -56,6 +57,8 @@ class DynamicConfigs:
         their defaults depend on it.
         """
         self._take_over()
+        for name in self._configs.names(GROUPS):
+            self._changed(GROUPS, name)
         self._configs.subscribe(self._changed)
 
     def attach(self, logs: Logs) -> None:
@@ -78,6 +81,9 @@ class DynamicConfigs:
             self._update((name,))
         elif kind == BROKERS:
             self._take_over()
+        elif kind == GROUPS:
+            overrides = self._configs.overrides(GROUPS, name)
+            self._config.groups.adopt(layout.plain_name(name), overrides)
 
     def _take_over(self) -> None:
         config = self._config

@@ -3,10 +3,10 @@
 Each entity is a node /config/KIND/NAME; a change writes the node and, in the same transaction, a
 sequential node under /config/changes that every broker watches (entity_path says what to read
 again). Reads are from memory. Kinds are Kafka's: "topics", "brokers" (name: id or `<default>`),
-"clients", "users" (also users/U/clients/C), "ips"; and "client-metrics", which Apache Kafka has
-only in KRaft mode: there an entity without any setting does not exist.
+"clients", "users" (also users/U/clients/C), "ips"; and "client-metrics" and "groups", which Apache
+Kafka has only in KRaft mode: there an entity without any setting does not exist.
 
-Names are those of the tree: percent-encoded by `layout.entity_name` for users, clients, ips.
+Names are those of the tree: percent-encoded by `layout.entity_name` for all but topics and brokers.
 """
 
 import asyncio
@@ -37,6 +37,9 @@ log = logging.getLogger("odradek.configs")
 TOPICS = "topics"
 BROKERS = "brokers"
 CLIENT_METRICS = "client-metrics"
+GROUPS = "groups"
+VANISHING = (CLIENT_METRICS, GROUPS)
+"""Kinds of which an entity is no more once it sets nothing."""
 CHANGE_RETENTION_MS = 15 * 60 * 1000
 """How long a change notice stays, so that every broker can see it."""
 TRIES = 10
@@ -80,7 +83,7 @@ class ConfigStore:
         return self.overrides(BROKERS, name)
 
     def names(self, kind: str) -> list[str]:
-        """Entities of that kind, sorted; client-metrics only those that set something."""
+        """Entities of that kind, sorted; of client-metrics and groups those that set something."""
         return sorted(self._entities.get(kind, ()))
 
     def topics(self) -> Mapping[str, Overrides]:
@@ -146,7 +149,7 @@ class ConfigStore:
 
     async def _list_entities(self) -> list[str]:
         found: list[str] = []
-        for kind in (*layout.CONFIG_KINDS, CLIENT_METRICS):
+        for kind in (*layout.CONFIG_KINDS, *VANISHING):
             try:
                 names = await self._store.children(f"{layout.CONFIG}/{kind}")
             except NoNode:
@@ -217,7 +220,7 @@ class ConfigStore:
     def _put_in_memory(self, kind: str, name: str, config: Overrides | None) -> None:
         known = self._entities.setdefault(kind, {})
         before = known.get(name)
-        if config is None or (kind == CLIENT_METRICS and not config):
+        if config is None or (kind in VANISHING and not config):
             known.pop(name, None)
         else:
             known[name] = MappingProxyType(dict(config))
@@ -274,7 +277,7 @@ class ConfigStore:
         if version is None:
             await ensure_path(self._store, path[: path.rfind("/")])
             op = Create(path, data)
-        elif kind == CLIENT_METRICS and not config:
+        elif kind in VANISHING and not config:
             op = Delete(path, version)
         else:
             op = SetData(path, data, version)

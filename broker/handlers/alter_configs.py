@@ -1,11 +1,12 @@
-"""AlterConfigs (key 33): replace all settings of topics, brokers or client metrics (KIP-133).
+"""AlterConfigs (key 33): replace all settings of topics, brokers, client metrics or groups
+(KIP-133).
 
 Versions 0-2: 1 throttling after the answer (KIP-219); 2 flexible. A broker accepts changes for
 itself and, under the name "", for all brokers (KIP-226).
 
-Codes and their order are Apache Kafka 3.9's; client metrics are altered as by 4.4. A request that
-names a resource twice is refused with INVALID_REQUEST; Apache Kafka never answers it. Left out:
-groups, policies, authorization, passwords (they cannot be stored).
+Codes and their order are Apache Kafka 3.9's; client metrics and groups are altered as by 4.4. A
+request that names a resource twice is refused with INVALID_REQUEST; Apache Kafka never answers it.
+Left out: policies, authorization, passwords (they cannot be stored).
 """
 
 from collections.abc import Awaitable, Mapping

@@ -1,4 +1,5 @@
-"""DescribeConfigs (key 32): settings of topics, brokers, loggers and client metrics (KIP-133).
+"""DescribeConfigs (key 32): settings of topics, brokers, loggers, client metrics and groups
+(KIP-133).
 
 Versions 0-4: 1 sources and synonyms (KIP-226); 2 throttling after the answer (KIP-219); 3 types
 and documentation (KIP-569); 4 flexible. Broker loggers are KIP-412, client metrics KIP-714.
@@ -6,8 +7,8 @@ and documentation (KIP-569); 4 flexible. Broker loggers are KIP-412, client metr
 A broker answers for itself, and under the name "" for the dynamic settings of all brokers. In
 version 0 is_default is never set, as in Apache Kafka 3.9. Keys that do not exist are left out; an
 empty list of keys means all, like null. One resource of an unknown type refuses all. Client
-metrics are answered as by Apache Kafka 4.4 (3.9 has them in KRaft mode only). Left out: groups
-(refused as in Apache Kafka 3.9), authorization.
+metrics and groups are answered as by Apache Kafka 4.4 (3.9 has them in KRaft mode only). Left out:
+authorization.
 """
 
 from collections.abc import Collection, Iterable, Iterator
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from broker import logging_setup
 from broker.cluster import layout
 from broker.cluster.configs import CLIENT_METRICS as CLIENT_METRICS_KIND
+from broker.cluster.configs import GROUPS as GROUPS_KIND
 from broker.config import (
     DEFAULT,
     DYNAMIC_DEFAULT,
@@ -26,7 +28,7 @@ from broker.config import (
 )
 from broker.config_changes import Resource, broker_name
 from broker.controller.topics import Refused, check_name
-from broker.settings import CLIENT_METRICS, SETTINGS
+from broker.settings import CLIENT_METRICS, GROUPS, SETTINGS
 from protocol.errors import ErrorCode
 from protocol.messages.describe_configs import (
     DescribeConfigsRequest,
@@ -42,8 +44,7 @@ from storage.settings import Kind, Scope, Setting, render
 if TYPE_CHECKING:
     from broker.context import Context, Node
 
-DESCRIBED = (Resource.TOPIC, Resource.BROKER, Resource.BROKER_LOGGER, Resource.CLIENT_METRICS)
-TOPIC_SOURCE, LOGGER_SOURCE, CLIENT_METRICS_SOURCE = 1, 6, 7
+TOPIC_SOURCE, LOGGER_SOURCE, CLIENT_METRICS_SOURCE, GROUP_SOURCE = 1, 6, 7, 8
 
 
 class _Entry(NamedTuple):
@@ -62,7 +63,7 @@ def handle(
     node: "Node", context: "Context", request: DescribeConfigsRequest
 ) -> DescribeConfigsResponse:
     """Answer every resource by itself, unless one is of a type that has no settings here."""
-    unknown = {r.resource_type for r in request.resources}.difference(DESCRIBED)
+    unknown = {r.resource_type for r in request.resources}.difference(Resource)
     if unknown:
         return DescribeConfigsResponse(
             results=[_refused_for(resource, min(unknown)) for resource in request.resources]
@@ -114,9 +115,12 @@ def _configs(
     if kind == Resource.BROKER:
         single = broker_name(node.config, name, empty=True) is not None
         entries = _broker_entries(node.config) if single else _cluster_entries(node.config)
+    elif not name:
+        what = "group" if kind == Resource.GROUP else "client metrics subscription"
+        raise Refused(ErrorCode.INVALID_REQUEST, f"A {what} has a name.")
+    elif kind == Resource.GROUP:
+        entries = _group_entries(node, name)
     else:
-        if not name:
-            raise Refused(ErrorCode.INVALID_REQUEST, "A client metrics subscription has a name.")
         entries = _client_metrics_entries(node, name)
     return [_shown(request, entry) for entry in entries if not keys or entry.name in keys]
 
@@ -201,6 +205,19 @@ def _client_metrics_entries(node: "Node", name: str) -> Iterator[_Entry]:
         own = overrides.get(row.name)
         sources = [] if own is None else [Source(row.name, own, CLIENT_METRICS_SOURCE)]
         value = render(row, row.default if own is None else own)
+        yield _Entry(row.name, value, sources, row.kind, row.doc)
+
+
+def _group_entries(node: "Node", name: str) -> Iterator[_Entry]:
+    overrides = node.configs.overrides(GROUPS_KIND, layout.entity_name(name))
+    for row in GROUPS.values():
+        default, sources = row.default, [Source(row.name, row.default or "", DEFAULT)]
+        for synonym in row.synonyms:
+            default, sources = node.config.value(synonym), node.config.sources(synonym)
+        own = overrides.get(row.name)
+        if own is not None:
+            sources = [Source(row.name, own, GROUP_SOURCE), *sources]
+        value = render(row, default if own is None else own)
         yield _Entry(row.name, value, sources, row.kind, row.doc)
 
 

@@ -1,11 +1,11 @@
 """IncrementalAlterConfigs (key 44): set, delete, append to or subtract from single settings of
-topics, brokers, loggers or client metrics (KIP-339).
+topics, brokers, loggers, client metrics or groups (KIP-339).
 
 Versions 0-1: 1 flexible. Levels of loggers are KIP-412, client metrics KIP-714.
 
-Codes and their order are Apache Kafka 3.9's; client metrics are altered as by 4.4. As there,
-deleting what is not set is no error, and an operation that does not exist is an unknown server
-error for all but brokers. Left out: groups, policies, authorization, passwords (they cannot be
+Codes and their order are Apache Kafka 3.9's; client metrics and groups are altered as by 4.4. As
+there, deleting what is not set is no error, and an operation that does not exist is an unknown
+server error for all but brokers. Left out: policies, authorization, passwords (they cannot be
 stored), listeners changed while the broker runs.
 """
 
@@ -23,7 +23,7 @@ from broker.config_changes import (
     refuse,
 )
 from broker.config_writes import Edit, Outcome
-from broker.settings import CLIENT_METRICS, SETTINGS
+from broker.settings import CLIENT_METRICS, GROUPS, SETTINGS
 from protocol.errors import ErrorCode
 from protocol.messages.incremental_alter_configs import (
     AlterConfigsResource,
@@ -83,6 +83,8 @@ def _edit(resource: AlterConfigsResource, validate_only: bool) -> Edit:
             return changed(present, changes, SETTINGS, unknown_operation=code)
         if kind == Resource.CLIENT_METRICS:
             return changed(present, changes, CLIENT_METRICS, lists=False)
+        if kind == Resource.GROUP:
+            return changed(present, changes, GROUPS, lists=False)
         _check_levels(changes)
         if not validate_only:
             _change_levels(changes)

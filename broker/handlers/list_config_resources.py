@@ -2,14 +2,14 @@
 
 Versions 0-1: 0 is ListClientMetricsResources (KIP-1000) and knows client metrics only; 1 lists any
 type: no types asked for means all. A type that does not exist is UNSUPPORTED_VERSION.
-Left out: authorization. No groups are listed: they have no settings here.
+Groups are those that set something. Left out: authorization.
 """
 
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from broker.cluster import layout
-from broker.cluster.configs import CLIENT_METRICS
+from broker.cluster.configs import CLIENT_METRICS, GROUPS
 from broker.config_changes import Resource
 from protocol.errors import ErrorCode
 from protocol.messages.list_config_resources import (
@@ -51,3 +51,5 @@ def _names(node: "Node", kind: int) -> Iterator[str]:
         yield from map(str, sorted(view.brokers))
     elif kind == Resource.CLIENT_METRICS:
         yield from map(layout.plain_name, node.configs.names(CLIENT_METRICS))
+    elif kind == Resource.GROUP:
+        yield from map(layout.plain_name, node.configs.names(GROUPS))

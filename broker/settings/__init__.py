@@ -4,7 +4,7 @@
 transaction coordinators. May import storage.settings and storage.config only.
 """
 
-from broker.settings import cluster, coordinators, logs, network
+from broker.settings import cluster, coordinators, groups, logs, network
 from storage.settings import Setting, table
 
 SETTINGS: dict[str, Setting] = table(
@@ -18,3 +18,4 @@ SETTINGS: dict[str, Setting] = table(
 )
 
 CLIENT_METRICS: dict[str, Setting] = table(cluster.CLIENT_METRICS_ROWS)
+GROUPS: dict[str, Setting] = table(groups.ROWS)

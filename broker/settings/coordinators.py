@@ -102,7 +102,7 @@ ROWS: tuple[Setting, ...] = (
         "Shortest lock a share group may be given.", between(1000, 30000)),
     Setting("group.share.max.record.lock.duration.ms", _I, "60000",
         "Longest lock a share group may be given.", between(30000, 3600000)),
-    Setting("group.share.partition.max.record.locks", _I, "200",
+    Setting("group.share.partition.max.record.locks", _I, "2000",
         "Records of a partition that may be out at a time.", between(100, 10000)),
 
     # Transactions.
@@ -162,7 +162,7 @@ NEWER_ROWS: tuple[Setting, ...] = (
         between(100, 2000)),
     Setting("group.share.max.partition.max.record.locks", _I, "4000",
         "Highest limit on records out at a time that a share group may be given.",
-        between(2000, 20000)),
+        between(2000, 10000)),
     Setting("group.share.max.share.sessions", _I, "2000",
         "Share sessions that a broker keeps.", at_least(1)),
     Setting("group.streams.session.timeout.ms", _I, "45000",
@@ -224,6 +224,11 @@ NEWER_ROWS: tuple[Setting, ...] = (
         "How long a write of share states waits for its replicas.", at_least(1)),
     Setting("share.fetch.purgatory.purge.interval.requests", _I, "1000",
         "After how many finished share fetches that waited Kafka cleans its waiting list."),
+    Setting("add.partitions.to.txn.retry.backoff.ms", _I, "20",
+        "Pause before a partition asks again to join a transaction whose last one is ending.",
+        at_least(1)),
+    Setting("add.partitions.to.txn.retry.backoff.max.ms", _I, "100",
+        "How long a partition goes on asking; then the producer has to.", at_least(0)),
     Setting("transaction.two.phase.commit.enable", _B, "false",
         "Whether a producer may prepare a transaction and leave it open (KIP-939)."),
 )

@@ -1,7 +1,8 @@
 """The declared tables against what Apache Kafka describes of itself.
 
 captured/settings.json.gz: name -> type, default, read-only, sensitive (and, for topics, the broker
-settings a value comes from), as told by DescribeConfigs of 3.9.2 and 4.4.0.
+settings a value comes from), as told by DescribeConfigs of 3.9.2 and 4.4.0. group-settings.json.gz:
+name -> type, default and the broker setting behind it, of groups, as told by 4.4.0.
 """
 
 import gzip
@@ -9,13 +10,21 @@ import json
 from pathlib import Path
 from typing import Any
 
-from broker.settings import CLIENT_METRICS, SETTINGS, cluster, coordinators, logs, network
+from broker.settings import (
+    CLIENT_METRICS,
+    GROUPS,
+    SETTINGS,
+    cluster,
+    coordinators,
+    groups,
+    logs,
+    network,
+)
 from storage import config as topic_config
 from storage.settings import Scope, Setting, parse
 
-KAFKA: dict[str, Any] = json.loads(
-    gzip.decompress((Path(__file__).parent / "captured/settings.json.gz").read_bytes())
-)
+CAPTURED = Path(__file__).parent / "captured"
+KAFKA: dict[str, Any] = json.loads(gzip.decompress((CAPTURED / "settings.json.gz").read_bytes()))
 TABLES = (
     cluster.ROWS,
     cluster.CLIENT_METRICS_ROWS,
@@ -24,6 +33,7 @@ TABLES = (
     logs.ROWS,
     network.ROWS,
     topic_config.ROWS,
+    groups.ROWS,
 )
 
 
@@ -35,6 +45,9 @@ def told(row: Setting) -> list[Any]:
 def test_every_setting_of_3_9_is_declared_as_it_is_there() -> None:
     expected = KAFKA["3.9.2"]["broker"]
     newer = {row.name for row in coordinators.NEWER_ROWS}
+    # Share groups are served as by 4.4; 3.9 knew the setting and served none.
+    locks = "group.share.partition.max.record.locks"
+    expected = {**expected, locks: ["INT", "2000", True, False]}
     assert {name: told(row) for name, row in SETTINGS.items() if name not in newer} == expected
 
 
@@ -69,6 +82,15 @@ def test_client_metrics_are_those_of_4_4() -> None:
         name: [row.kind.name, row.default, False, row.sensitive]
         for name, row in CLIENT_METRICS.items()
     } == expected
+
+
+def test_group_settings_are_those_of_4_4() -> None:
+    with gzip.open(CAPTURED / "group-settings.json.gz") as file:
+        expected = json.load(file)
+    assert expected == {
+        name: [row.kind.name, row.default, list(row.synonyms)] for name, row in GROUPS.items()
+    }
+    assert all(synonym in SETTINGS for row in GROUPS.values() for synonym in row.synonyms)
 
 
 def test_every_default_passes_its_own_check() -> None:
