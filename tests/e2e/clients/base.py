@@ -38,9 +38,11 @@ class Adapter(ABC):
         """
 
     @abstractmethod
-    def consume(self, topic: str, starts: Mapping[int, int], count: int) -> list[Item]:
+    def consume(
+        self, topic: str, starts: Mapping[int, int], count: int, *, committed: bool = False
+    ) -> list[Item]:
         """Assign the partitions at the given offsets (-2 = the beginning) and read exactly `count`
-        records.
+        records; `committed` reads those of committed transactions only.
         """
 
     @abstractmethod
@@ -81,4 +83,30 @@ class Adapter(ABC):
 
     def delete_records(self, topic: str, partition: int, before: int) -> int:
         """Delete records below an offset; returns the low watermark."""
+        raise NotImplementedError
+
+    # Groups. What a member owns is told by its client id.
+
+    def group_state(self, group: str) -> str:
+        """Kafka's name of the group's state, in lower case."""
+        raise NotImplementedError
+
+    def group_members(self, group: str) -> dict[str, set[tuple[str, int]]]:
+        """Client id -> topics and partitions assigned, of every member."""
+        raise NotImplementedError
+
+    def groups(self) -> set[str]:
+        """The ids of all groups."""
+        raise NotImplementedError
+
+    def group_offsets(self, group: str) -> dict[tuple[str, int], int]:
+        """Everything committed."""
+        raise NotImplementedError
+
+    def alter_group_offsets(self, group: str, offsets: Mapping[tuple[str, int], int]) -> None:
+        """Commit for a group from outside; raises where it is refused."""
+        raise NotImplementedError
+
+    def delete_group(self, group: str) -> str:
+        """Delete a group; the name of the error, "" when it is deleted."""
         raise NotImplementedError

@@ -66,12 +66,15 @@ class Kcat(Adapter):
             self.run(*options, data=b"\n".join(lines))
         return None
 
-    def consume(self, topic: str, starts: Mapping[int, int], count: int) -> list[Item]:
+    def consume(
+        self, topic: str, starts: Mapping[int, int], count: int, *, committed: bool = False
+    ) -> list[Item]:
         got: list[Item] = []
         for partition, offset in starts.items():
             start = "beginning" if offset == -2 else str(offset)
             place = ["-t", topic, "-p", str(partition), "-o", start]
-            lines = self.run("-C", *place, "-e", "-q", "-J").splitlines()
+            level = f"isolation.level={'read_committed' if committed else 'read_uncommitted'}"
+            lines = self.run("-C", *place, "-e", "-q", "-J", "-X", level).splitlines()
             got += [_item(json.loads(line)) for line in lines]
         assert len(got) == count
         return got

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.coordinator.protocol import ConsumerProtocol
 
 from tests.e2e.clients.base import DEADLINE, Adapter
 from tests.e2e.corpus import Item
@@ -58,12 +59,15 @@ class AioKafka(Adapter):
 
         return _run(go())
 
-    def consume(self, topic: str, starts: Mapping[int, int], count: int) -> list[Item]:
+    def consume(
+        self, topic: str, starts: Mapping[int, int], count: int, *, committed: bool = False
+    ) -> list[Item]:
         async def go() -> list[Item]:
             consumer = AIOKafkaConsumer(
                 bootstrap_servers=self.bootstrap,
                 auto_offset_reset="none",
                 enable_auto_commit=False,
+                isolation_level="read_committed" if committed else "read_uncommitted",
                 fetch_max_wait_ms=100,
                 max_partition_fetch_bytes=2_000_000,
             )
@@ -166,6 +170,37 @@ class AioKafka(Adapter):
             return (await admin.delete_records({place: RecordsToDelete(before)}))[place]
 
         return self._admin(go)
+
+    def _describe(self, group: str) -> Any:
+        async def go(admin: AIOKafkaAdminClient) -> Any:
+            (answer,) = await admin.describe_consumer_groups([group])
+            (found,) = answer.groups
+            return found
+
+        return self._admin(go)
+
+    def group_state(self, group: str) -> str:
+        return str(self._describe(group)[2]).lower()
+
+    def group_members(self, group: str) -> dict[str, set[tuple[str, int]]]:
+        members = {}
+        for _, client_id, _, _, assignment, *_ in self._describe(group)[5]:
+            topics = ConsumerProtocol.ASSIGNMENT.decode(assignment).assignment
+            members[client_id] = {(topic, p) for topic, partitions in topics for p in partitions}
+        return members
+
+    def groups(self) -> set[str]:
+        async def go(admin: AIOKafkaAdminClient) -> set[str]:
+            return {found[0] for found in await admin.list_consumer_groups()}
+
+        return set(self._admin(go))
+
+    def group_offsets(self, group: str) -> dict[tuple[str, int], int]:
+        async def go(admin: AIOKafkaAdminClient) -> dict[tuple[str, int], int]:
+            found = await admin.list_consumer_group_offsets(group)
+            return {(p.topic, p.partition): committed.offset for p, committed in found.items()}
+
+        return dict(self._admin(go))
 
     def _admin(self, what: Any) -> Any:
         async def go() -> Any:

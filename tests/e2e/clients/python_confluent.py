@@ -6,6 +6,7 @@ from typing import Any
 
 from confluent_kafka import (
     Consumer,
+    ConsumerGroupTopicPartitions,
     KafkaError,
     KafkaException,
     Message,
@@ -27,21 +28,23 @@ from tests.e2e.corpus import Item
 
 
 class Confluent(Adapter):
-    def _consumer(self) -> Consumer:
+    def _consumer(self, *, committed: bool = False) -> Consumer:
         return Consumer(
             {
+                "isolation.level": "read_committed" if committed else "read_uncommitted",
                 "bootstrap.servers": self.bootstrap,
                 "group.id": "unused",
                 "enable.auto.commit": False,
                 "auto.offset.reset": "error",
                 "fetch.wait.max.ms": 100,
                 "fetch.message.max.bytes": 2_000_000,
+                "log_level": 0,
             }
         )
 
     def _admin(self) -> AdminClient:
         # the caller keeps it in a variable: futures of a collected AdminClient fail
-        return AdminClient({"bootstrap.servers": self.bootstrap})
+        return AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
 
     def produce(
         self,
@@ -60,6 +63,7 @@ class Confluent(Adapter):
                 "acks": acks,
                 "linger.ms": 5,
                 "message.max.bytes": 2_000_000,
+                "log_level": 0,
             }
         )
         offsets = [-2] * len(items)
@@ -83,8 +87,10 @@ class Confluent(Adapter):
         assert -2 not in offsets
         return offsets
 
-    def consume(self, topic: str, starts: Mapping[int, int], count: int) -> list[Item]:
-        consumer = self._consumer()
+    def consume(
+        self, topic: str, starts: Mapping[int, int], count: int, *, committed: bool = False
+    ) -> list[Item]:
+        consumer = self._consumer(committed=committed)
         try:
             consumer.assign([TopicPartition(topic, p, o) for p, o in starts.items()])
             got: list[Item] = []
@@ -160,6 +166,45 @@ class Confluent(Adapter):
         admin = self._admin()
         (done,) = admin.delete_records([asked]).values()
         return int(done.result(DEADLINE).low_watermark)
+
+    def _describe(self, group: str) -> Any:
+        admin = self._admin()
+        return admin.describe_consumer_groups([group])[group].result(DEADLINE)
+
+    def group_state(self, group: str) -> str:
+        return str(self._describe(group).state.name).lower().replace("_", "")
+
+    def group_members(self, group: str) -> dict[str, set[tuple[str, int]]]:
+        return {
+            member.client_id: {
+                (place.topic, place.partition) for place in member.assignment.topic_partitions
+            }
+            for member in self._describe(group).members
+        }
+
+    def groups(self) -> set[str]:
+        admin = self._admin()
+        return {found.group_id for found in admin.list_consumer_groups().result(DEADLINE).valid}
+
+    def group_offsets(self, group: str) -> dict[tuple[str, int], int]:
+        admin = self._admin()
+        asked = [ConsumerGroupTopicPartitions(group)]
+        found = admin.list_consumer_group_offsets(asked)[group].result(DEADLINE)
+        return {(p.topic, p.partition): p.offset for p in found.topic_partitions}
+
+    def alter_group_offsets(self, group: str, offsets: Mapping[tuple[str, int], int]) -> None:
+        admin = self._admin()
+        places = [TopicPartition(*place, offset) for place, offset in offsets.items()]
+        asked = [ConsumerGroupTopicPartitions(group, places)]
+        admin.alter_consumer_group_offsets(asked)[group].result(DEADLINE)
+
+    def delete_group(self, group: str) -> str:
+        admin = self._admin()
+        try:
+            admin.delete_consumer_groups([group])[group].result(DEADLINE)
+        except KafkaException as error:
+            return str(error.args[0].name())
+        return ""
 
 
 def _item(message: Message) -> Item:

@@ -11,6 +11,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
     from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
     from kafka.admin import ConfigResource, ConfigResourceType
+    from kafka.structs import OffsetAndMetadata
 
 from tests.e2e.clients.base import DEADLINE, Adapter
 from tests.e2e.corpus import Item
@@ -58,8 +59,10 @@ class KafkaPython(Adapter):
         finally:
             producer.close(DEADLINE)
 
-    def consume(self, topic: str, starts: Mapping[int, int], count: int) -> list[Item]:
-        with self._consumer() as consumer:
+    def consume(
+        self, topic: str, starts: Mapping[int, int], count: int, *, committed: bool = False
+    ) -> list[Item]:
+        with self._consumer(committed=committed) as consumer:
             places = {TopicPartition(topic, p): o for p, o in starts.items()}
             consumer.assign(list(places))
             for place, offset in places.items():
@@ -132,12 +135,50 @@ class KafkaPython(Adapter):
         with self._admin() as admin:
             return int(admin.delete_records({place: before})[place]["low_watermark"])
 
+    def group_state(self, group: str) -> str:
+        with self._admin() as admin:
+            return str(admin.describe_groups([group])[group]["group_state"]).lower()
+
+    def group_members(self, group: str) -> dict[str, set[tuple[str, int]]]:
+        with self._admin() as admin:
+            members = admin.describe_groups([group])[group]["members"]
+        return {
+            member["client_id"]: {
+                (found["topic"], partition)
+                for found in member["member_assignment"]["assigned_partitions"]
+                for partition in found["partitions"]
+            }
+            for member in members
+        }
+
+    def groups(self) -> set[str]:
+        with self._admin() as admin:
+            return {found["group_id"] for found in admin.list_groups()}
+
+    def group_offsets(self, group: str) -> dict[tuple[str, int], int]:
+        with self._admin() as admin:
+            found = admin.list_group_offsets({group: None})[group]
+        return {(p.topic, p.partition): committed.offset for p, committed in found.items()}
+
+    def alter_group_offsets(self, group: str, offsets: Mapping[tuple[str, int], int]) -> None:
+        asked = {TopicPartition(*p): OffsetAndMetadata(o, "", -1) for p, o in offsets.items()}
+        with self._admin() as admin:
+            for error in admin.alter_group_offsets(group, asked).values():
+                if error.errno:
+                    raise error()
+
+    def delete_group(self, group: str) -> str:
+        with self._admin() as admin:
+            told = str(admin.delete_groups([group])[group])
+        return {"OK": "", "NonEmptyGroupError": "NON_EMPTY_GROUP"}.get(told, told)
+
     @contextlib.contextmanager
-    def _consumer(self) -> Iterator[KafkaConsumer]:
+    def _consumer(self, *, committed: bool = False) -> Iterator[KafkaConsumer]:
         consumer = KafkaConsumer(
             bootstrap_servers=self.bootstrap,
             auto_offset_reset="none",
             enable_auto_commit=False,
+            isolation_level="read_committed" if committed else "read_uncommitted",
             fetch_max_wait_ms=100,
             max_partition_fetch_bytes=2_000_000,
         )
