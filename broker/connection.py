@@ -22,7 +22,7 @@ from storage.log import LogSlice
 
 if TYPE_CHECKING:
     from broker.connections import Connections
-    from broker.handlers.produce import Call
+    from broker.handlers.produce import Call, ProduceCall
 
 log = logging.getLogger("odradek.connections")
 
@@ -217,8 +217,7 @@ class Connection:
             raise Malformed("a frame is too short for a request header")
         key, version = _KEY_VERSION(frame)
         if key == PRODUCE and 0 <= version <= 13:
-            self._produce(frame, version)
-            return True
+            return self._produce(frame, version)
         if self._calls:
             self._owner.write_now()
             if self._parked or self.closed:
@@ -227,10 +226,41 @@ class Connection:
         self._take(route, request, result)
         return True
 
-    def _produce(self, frame: memoryview, version: int) -> None:
+    def _produce(self, frame: memoryview, version: int) -> bool:
         owner = self._owner
-        self._calls.append(owner.begin_produce(owner.node, self._context, frame, version))
+        call = owner.begin_produce(owner.node, self._context, frame, version)
+        if call.unverified:
+            return self._verify(call)
+        self._calls.append(call)
         owner.answer_after_write(self)
+        return True
+
+    def _verify(self, call: "ProduceCall") -> bool:
+        """A transaction's first batches: park until its coordinator has answered; they are staged
+        then. False if it must wait for the answers before it."""
+        owner = self._owner
+        if self._calls:
+            owner.write_now()
+            if self._parked or self.closed:
+                return False
+        waiting = call.ask()
+        if waiting is None:
+            self._calls.append(call)
+            owner.answer_after_write(self)
+            return True
+
+        def answered(codes: Any) -> None:
+            self._parked_on = None
+            self._parked = False
+            call.verified(codes)
+            self._calls.append(call)
+            owner.answer_after_write(self)
+            owner.write_now()
+
+        self._parked = True
+        self._parked_on = waiting
+        waiting.start(answered)
+        return True
 
     def _take(self, route: Route, request: Any, result: Any) -> None:
         """Queue the answer, or park until it is there."""
@@ -428,6 +458,9 @@ class Connection:
         if self._task is not None:
             self._task.cancel()
             self._task = None
+        closing, self._context.closing = self._context.closing, None
+        for act in (closing or {}).values():
+            act()
         self._out.clear()
         self._pending = bytearray()
         self._body = None

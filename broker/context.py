@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from protocol.errors import ErrorCode
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from broker.clock import Clock
     from broker.cluster.configs import ConfigStore
     from broker.cluster.features import FeatureCache
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
     from broker.producer_ids import ProducerIds
     from broker.replicas import ReplicaManager
     from broker.sessions import FetchSessions
+    from broker.shares.manager import ShareManager
+    from broker.shares.state import ShareStates
+    from broker.transactions.machine import TransactionMachine
     from storage.manager import LogManager
 
 
@@ -46,6 +51,7 @@ class Context:
         "api_key",
         "client_host",
         "client_id",
+        "closing",
         "connection_id",
         "correlation_id",
         "listener",
@@ -63,6 +69,8 @@ class Context:
         self.principal = "User:ANONYMOUS"
         self.software_name = ""
         self.software_version = ""
+        self.closing: dict[object, Callable[[], None]] | None = None
+        """What to do when the connection ends, by whatever the handlers know it by."""
         # Per request.
         self.api_key = -1
         self.version = -1
@@ -90,6 +98,9 @@ class Node:
         "producer_ids",
         "replicas",
         "sessions",
+        "share_manager",
+        "share_states",
+        "transactions",
     )
 
     broker_id: int
@@ -105,4 +116,17 @@ class Node:
     replicas: ReplicaManager
     logs: LogManager
     sessions: FetchSessions
+    share_states: Coordinator[ShareStates]
+    share_manager: ShareManager | None
+    """None until share groups are used; `shares` makes it."""
     producer_ids: ProducerIds
+    transactions: Coordinator[TransactionMachine]
+
+    @property
+    def shares(self) -> ShareManager:
+        """Share partitions and share sessions of this broker."""
+        if self.share_manager is None:
+            from broker.shares.manager import ShareManager
+
+            self.share_manager = ShareManager(self)
+        return self.share_manager

@@ -84,15 +84,24 @@ class ProducerIds:
         client is to be told COORDINATOR_LOAD_IN_PROGRESS and asks again.
         """
         deadline = self._clock.monotonic() + timeout_s
+        # More may wait than a block has ids: whoever finds it empty waits for another one.
         while (producer_id := self.take()) is None:
-            # More may wait than a block has ids: whoever finds it empty waits for another one.
-            left = deadline - self._clock.monotonic()
-            if self._fetch is None or left <= 0:
-                return None
-            done, _ = await asyncio.wait((self._fetch,), timeout=left)
-            if not done:
+            if not await self.ready(deadline - self._clock.monotonic()):
                 return None
         return producer_id
+
+    async def ready(self, timeout_s: float = WAIT_S) -> bool:
+        """Wait until an id is at hand, at most `timeout_s` seconds; whether one is."""
+        deadline = self._clock.monotonic() + timeout_s
+        while not self._blocks:
+            self._ask()
+            left = deadline - self._clock.monotonic()
+            if self._fetch is None or left <= 0:
+                return False
+            done, _ = await asyncio.wait((self._fetch,), timeout=left)
+            if not done:
+                return False
+        return True
 
     def _ask(self) -> None:
         if self._stopped or self._fetch is not None:

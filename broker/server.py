@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 import signal
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from broker.clock import Clock, SystemClock
@@ -17,6 +18,7 @@ from broker.cluster.configs import ConfigStore
 from broker.cluster.features import (
     LATEST,
     SUPPORTED,
+    TRANSACTION_VERSION,
     FeatureCache,
     FeatureWatch,
     IncompatibleFeatures,
@@ -26,7 +28,13 @@ from broker.cluster.local import LocalStore
 from broker.cluster.membership import Membership
 from broker.cluster.old_offsets import OldOffsets
 from broker.cluster.store import StoreFailed
-from broker.cluster.view import OFFSETS_TOPIC, ClusterView, MetadataCache
+from broker.cluster.view import (
+    OFFSETS_TOPIC,
+    SHARE_STATE_TOPIC,
+    TRANSACTIONS_TOPIC,
+    ClusterView,
+    MetadataCache,
+)
 from broker.config import BrokerConfig, ConfigError, TopicSpec
 from broker.connections import Connections
 from broker.context import Node
@@ -42,10 +50,17 @@ from broker.housekeeping import Housekeeping
 from broker.producer_ids import ProducerIds
 from broker.replicas import ReplicaManager
 from broker.sessions import FetchSessions
+from broker.transactions.machine import TransactionMachine
+from broker.transactions.state import EndMarkers
 from storage.errors import StorageError
 from storage.filesystem import FileSystem, MemoryFileSystem, RealFileSystem
 from storage.manager import LogManager
 from storage.metafiles import InconsistentLogDir
+
+if TYPE_CHECKING:
+    from broker.shares.state import ShareStates
+    from broker.shares.tending import StateTender
+    from broker.transactions.markers import MarkerSender
 
 log = logging.getLogger("odradek.server")
 
@@ -70,6 +85,8 @@ class Server:
         self._fs: FileSystem = MemoryFileSystem() if memory else RealFileSystem()
         self._dirs = [MEMORY_DIR] if memory else list(config.log_dirs)
         self._undo: list[tuple[str, object]] = []
+        self._markers: MarkerSender | None = None
+        self._state_tender: StateTender | None = None
 
     async def start(self, topics: list[TopicSpec]) -> None:
         """Serve when this returns. Raises ConfigError with a sentence for whoever started the
@@ -164,9 +181,42 @@ class Server:
                 index, timers, self.config, lambda: node.metadata.view, lambda: str(uuid4())
             ),
             codec=self.config.offsets_topic_compression_codec,
+            work=lambda _, what: node.shares.groups.carry_out(what),
         )
         node.metadata.on_change(self._topics_changed)
         node.old_offsets = OldOffsets(self._store)
+        node.transactions = Coordinator(
+            TRANSACTIONS_TOPIC,
+            node.replicas,
+            node.metadata,
+            self.clock,
+            lambda index, timers: TransactionMachine(
+                index,
+                timers,
+                self.config.transactional_id_expiration_ms,
+                lambda: node.features.level(TRANSACTION_VERSION),
+                lambda: node.producer_ids.take(),
+            ),
+            work=self._send_markers,
+        )
+        node.share_manager = None
+        node.share_states = Coordinator(
+            SHARE_STATE_TOPIC,
+            node.replicas,
+            node.metadata,
+            self.clock,
+            lambda index, timers: self._share_states(index),
+            codec=self.config.share_coordinator_state_topic_compression_codec,
+        )
+
+    def _share_states(self, index: int) -> "ShareStates":
+        from broker.shares.state import ShareStates
+        from broker.shares.tending import StateTender
+
+        if self._state_tender is None:
+            self._state_tender = StateTender(self.node)
+            self._state_tender.start()
+        return ShareStates(index, self.config, lambda: self.node.metadata.view)
 
     def _topics_changed(self, old: ClusterView, new: ClusterView) -> None:
         changes, groups = topic_changes(old, new), self.node.groups
@@ -174,6 +224,15 @@ class Server:
             groups.feed_all(lambda machine, now: machine.topics_changed(changes, now))
         if changes.deleted:
             groups.feed_all(lambda machine, now: machine.topics_deleted(changes.deleted, now))
+            ids = {old.topics[name].topic_id for name in changes.deleted}
+            self.node.share_states.feed_all(lambda machine, now: machine.topics_deleted(ids))
+
+    def _send_markers(self, index: int, work: EndMarkers) -> None:
+        if self._markers is None:
+            from broker.transactions.markers import MarkerSender
+
+            self._markers = MarkerSender(self.node)
+        self._markers.send(index, work)
 
     def _bind(self) -> None:
         self._connections = Connections(Dispatcher(self.node))
@@ -233,6 +292,14 @@ class Server:
         await self._connections.close()
         await self._housekeeping.stop()
         await node.groups.close()
+        await node.transactions.close()
+        if node.share_manager is not None:
+            node.share_manager.close()
+        if self._state_tender is not None:
+            self._state_tender.close()
+        await node.share_states.close()
+        if self._markers is not None:
+            self._markers.close()
         await node.producer_ids.stop()
         await node.controller.stop()
         node.logs.close(self.clock.now_ms())

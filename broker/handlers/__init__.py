@@ -7,6 +7,8 @@ resource are codes in the response; `ApiError` refuses the whole request. May us
 """
 
 HANDLERS: tuple[str, ...] = (
+    "add_offsets_to_txn",
+    "add_partitions_to_txn",
     "alter_configs",
     "api_versions",
     "create_partitions",
@@ -20,6 +22,8 @@ HANDLERS: tuple[str, ...] = (
     "describe_log_dirs",
     "describe_producers",
     "describe_topic_partitions",
+    "describe_transactions",
+    "end_txn",
     "fetch",
     "find_coordinator",
     "heartbeat",
@@ -30,6 +34,7 @@ HANDLERS: tuple[str, ...] = (
     "list_config_resources",
     "list_groups",
     "list_offsets",
+    "list_transactions",
     "metadata",
     "offset_commit",
     "offset_delete",
@@ -37,6 +42,8 @@ HANDLERS: tuple[str, ...] = (
     "offset_for_leader_epoch",
     "produce",
     "sync_group",
+    "txn_offset_commit",
     "update_features",
+    "write_txn_markers",
 )
 """An API without behaviour yet is not here, and so not offered by ApiVersions."""

@@ -8,18 +8,21 @@ record (KIP-467); 9 flexible (KIP-482); 10 the present leader with a refusal (KI
 The hot path: the request is read by hand (`protocol.produce_wire`), each batch is staged in its log
 from the receive buffer, and the answers are written after the pass's write (`OneBatch`,
 `ProduceCall`). Refusals of a partition are codes; the first check that fails decides, in Apache
-Kafka's order: topic, record format, acks, leadership, min.insync.replicas, then the log's own
-checks.
+Kafka's order: topic, record format, what the transaction's coordinator says, acks, leadership,
+min.insync.replicas, then the log's own checks.
+
+A request with a transactional id holds its batches until the coordinator has been asked about those
+that begin a transaction in their partition (`broker.transactions.verification`); a call with
+`unverified` batches is not staged: the connection has it `ask`, and goes on when it is answered.
 
 A topic or partition named twice is one, the last records that fit count. Transactional batches in
 a request without a transactional id: TRANSACTIONAL_ID_AUTHORIZATION_FAILED for all.
 
-Left out: transactional batches (no transaction coordinator yet) answer INVALID_TXN_STATE; quotas;
-the current leader is not told with NOT_LEADER_OR_FOLLOWER.
+Left out: quotas; the current leader is not told with NOT_LEADER_OR_FOLLOWER.
 """
 
 from struct import Struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from broker.cluster.view import INTERNAL_TOPICS
 from broker.context import Context, Node
@@ -42,6 +45,7 @@ from protocol.produce_wire import (
 from protocol.record_errors import InvalidRecord
 
 if TYPE_CHECKING:
+    from broker.transactions.verification import ProduceVerification
     from storage.log import Appended
 
 NONE = int(ErrorCode.NONE)
@@ -49,7 +53,6 @@ ACKS = (-1, 0, 1)
 MIN_BATCH = 14
 MAX_INT32 = 0x7FFFFFFF
 TRANSACTIONAL = 0x10
-PRODUCER_AT = 43  # the high byte: a producer id below 0 is none
 LENGTH_END = 12
 MAGIC_AT = 16
 ATTRIBUTES_AT = 22  # the low byte
@@ -88,6 +91,9 @@ class OneBatch:
         "acks",
         "timeout_ms",
     )
+
+    unverified = ()
+    """See `ProduceCall`."""
 
     def __init__(
         self,
@@ -184,8 +190,10 @@ class ProduceCall:
     """
 
     __slots__ = (
+        "_context",
         "_node",
         "_staged",
+        "_verification",
         "acks",
         "correlation_id",
         "timeout_ms",
@@ -194,19 +202,27 @@ class ProduceCall:
     )
 
     def __init__(self, node: Node, context: Context, body: memoryview, pos: int) -> None:
-        """Read the request and stage its batches. Raises Malformed.
+        """Read the request and stage its batches, unless some are `unverified`. Raises Malformed.
 
         `body` must stay as it is until the pass is written.
         """
         version = context.version
         self._node = node
+        self._context = context
         self.version = version
         self.correlation_id = context.correlation_id
         transactional_id, self.acks, self.timeout_ms, topics = decode_request(body, pos, version)
         self._staged: list[tuple[Partition, Appended, PartitionResult]] = []
         self.topics: list[TopicResult] = []
-        whole = _whole_refusal(topics, transactional_id)
-        replicas = node.replicas
+        self._verification = _verification(node, transactional_id, version)
+        self._take(topics, _whole_refusal(topics, transactional_id))
+        if self._verification is not None:
+            self._verification.begin()
+            if not self._verification.unverified:
+                self._stage_held()
+
+    def _take(self, topics: list[RequestTopic], whole: int) -> None:
+        version, replicas = self.version, self._node.replicas
         merged, more = _once(topics)
         for raw, name, topic_id, partitions in merged:
             refusal = whole
@@ -219,15 +235,15 @@ class ProduceCall:
             results: list[PartitionResult] = []
             for index, records in partitions:
                 if more and (several := more.get((raw, index))):
-                    results.append(self._several(context, name, index, several, refusal))
+                    results.append(self._several(name, index, several, refusal))
                 else:
-                    results.append(self._one(context, name, index, records, refusal))
+                    results.append(self._one(name, index, records, refusal))
             self.topics.append((raw, results))
 
     def _one(
-        self, context: Context, name: str, index: int, records: memoryview | None, refusal: int
+        self, name: str, index: int, records: memoryview | None, refusal: int
     ) -> PartitionResult:
-        """Check and stage one partition's records, unless they are refused already."""
+        """Check and stage (or hold) one partition's records, unless they are refused already."""
         result = PartitionResult(index)
         if refusal:
             result.error_code = refusal
@@ -238,9 +254,12 @@ class ProduceCall:
         if partition is None:
             code = node.replicas.missing(name, index)
         if code != ErrorCode.UNKNOWN_TOPIC_OR_PARTITION:
-            code = self._check_records(records, result) or self._check_place(
-                context, name, partition, code
-            )
+            refused = self._check_records(records, result)
+            if not refused and self._verification is not None:
+                assert records is not None
+                self._verification.hold(name, index, partition, records, result)
+                return result
+            code = refused or self._check_place(name, partition, code)
         if code:
             result.error_code = int(code)
             return result
@@ -249,7 +268,7 @@ class ProduceCall:
         return result
 
     def _several(
-        self, context: Context, name: str, index: int, several: list[Batch], refusal: int
+        self, name: str, index: int, several: list[Batch], refusal: int
     ) -> PartitionResult:
         """A partition named several times: the last fitting records are staged, but the answer
         tells what is wrong with others, as Apache Kafka's does.
@@ -259,7 +278,7 @@ class ProduceCall:
         if refusal or (
             place.partition(name, index) is None and place.missing(name, index) == unknown
         ):
-            return self._one(context, name, index, several[-1], refusal)
+            return self._one(name, index, several[-1], refusal)
         unfit: PartitionResult | None = None
         result: PartitionResult | None = None
         fitting: list[Batch] = []
@@ -271,7 +290,7 @@ class ProduceCall:
             else:
                 fitting.append(records)
         if fitting:
-            result = self._one(context, name, index, fitting[-1], refusal)
+            result = self._one(name, index, fitting[-1], refusal)
         answer = unfit or result
         assert answer is not None
         return answer
@@ -315,13 +334,12 @@ class ProduceCall:
         result.error_message = "A request carries one batch for a partition, not several."
         return ErrorCode.INVALID_RECORD
 
-    def _check_place(
-        self, context: Context, name: str, partition: Partition | None, code: int
-    ) -> int:
-        """Acks, leadership and in-sync replicas, in this order."""
+    def _check_place(self, name: str, partition: Partition | None, code: int) -> int:
+        """Acks, leadership and in-sync replicas, in this order; `code` where there is no
+        partition."""
         if self.acks not in ACKS:
             return ErrorCode.INVALID_REQUIRED_ACKS
-        if name in INTERNAL_TOPICS and context.client_id != ADMIN_CLIENT_ID:
+        if name in INTERNAL_TOPICS and self._context.client_id != ADMIN_CLIENT_ID:
             return ErrorCode.INVALID_TOPIC_EXCEPTION
         if partition is None:
             return code
@@ -346,9 +364,6 @@ class ProduceCall:
                     return
             else:
                 records = records[: 12 + int.from_bytes(records[8:12], "big")]
-            if records[ATTRIBUTES_AT] & TRANSACTIONAL and records[PRODUCER_AT] < 0x80:
-                result.error_code = int(ErrorCode.INVALID_TXN_STATE)
-                return
             appended = log.stage(records, partition.leader_epoch, now_ms)
         except REFUSALS as error:
             self._refuse(result, error, log.log_start_offset)
@@ -374,6 +389,49 @@ class ProduceCall:
             result.record_errors = list(getattr(error, "record_errors", ()) or ())
             result.error_message = str(error.args[0]) if error.args else None
 
+    # --- transactions
+
+    @property
+    def unverified(self) -> bool:
+        """Whether batches wait for what the coordinator says: nothing is staged yet."""
+        return self._verification is not None and bool(self._verification.unverified)
+
+    def ask(self) -> Any:
+        """Ask the coordinator of an `unverified` call. None when it has answered and the batches
+        are staged; else a `broker.dispatch.Parked` whose answer goes to `verified`.
+
+        What waits is no part of the frame any more.
+        """
+        assert self._verification is not None
+        waiting = self._verification.ask()
+        if waiting is None:
+            self._stage_held()
+        return waiting
+
+    def verified(self, codes: list[ErrorCode]) -> None:
+        """The coordinator's answer: stage what it vouches for."""
+        assert self._verification is not None
+        self._verification.take(codes)
+        self._stage_held()
+
+    def _stage_held(self) -> None:
+        verification = self._verification
+        assert verification is not None
+        replicas = self._node.replicas
+        for held in verification.held:
+            partition, result = held.partition, held.result
+            if result.error_code:
+                continue
+            missing = NONE if partition else replicas.missing(held.topic, held.index)
+            code = self._check_place(held.topic, partition, missing)
+            if not code and not verification.vouched(held):
+                code = ErrorCode.INVALID_TXN_STATE
+            if code:
+                result.error_code = int(code)
+                continue
+            assert partition is not None
+            self._stage(partition, held.records, result)
+
     # --- after the write
 
     def settled(self) -> bool:
@@ -389,6 +447,16 @@ class ProduceCall:
         for partition, appended, result in self._staged:
             _settle(partition, appended, result, self.acks, timed_out)
         return _frame(self.acks, self.correlation_id, self.version, self.topics)
+
+
+def _verification(
+    node: Node, transactional_id: str | None, version: int
+) -> "ProduceVerification | None":
+    if transactional_id is None:
+        return None
+    from broker.transactions.verification import ProduceVerification
+
+    return ProduceVerification(node, transactional_id, version)
 
 
 def _whole_refusal(topics: list[RequestTopic], transactional_id: str | None) -> int:

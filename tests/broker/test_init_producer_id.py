@@ -1,13 +1,16 @@
-"""InitProducerId: ids for idempotent producers, refusals, and what Apache Kafka answered."""
+"""InitProducerId: ids for idempotent producers, refusals, and what Apache Kafka answered. What a
+transactional id is answered is in transactions/."""
 
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
+from broker.cluster.view import TRANSACTIONS_TOPIC
 from broker.producer_ids import ProducerIds
 from protocol.messages.init_producer_id import InitProducerIdRequest
-from tests.kit.hosted import Exchange, HostedNode, recorded
+from tests.broker.transactions.part import Part
+from tests.kit.hosted import HostedNode, recorded
 
 CAPTURED = "offsets-wire.jsonl.gz"
 
@@ -32,10 +35,10 @@ def controller() -> Controller:
 
 @pytest.fixture
 async def part(controller: Controller) -> AsyncIterator[HostedNode]:
-    made = HostedNode()
+    made = Part()
     made.node.producer_ids = ProducerIds(controller.allocate, made.clock)
     yield made
-    await made.node.producer_ids.stop()
+    await made.stop()
 
 
 async def ask(part: HostedNode, version: int = 5, **fields: Any) -> tuple[int, int, int]:
@@ -81,7 +84,7 @@ async def test_order_of_refusals(part: HostedNode) -> None:
 
 
 async def test_the_limit_is_the_brokers(controller: Controller) -> None:
-    part = HostedNode({"transaction.max.timeout.ms": "10"})
+    part = Part(settings={"transaction.max.timeout.ms": "10"})
     part.node.producer_ids = ProducerIds(controller.allocate, part.clock)
     assert (await ask(part, transactional_id="t", transaction_timeout_ms=11))[0] == 50
     assert (await ask(part, transactional_id="t", transaction_timeout_ms=10))[0] == 16
@@ -90,24 +93,16 @@ async def test_the_limit_is_the_brokers(controller: Controller) -> None:
 
 @pytest.mark.parametrize("kafka", ["3.9.2", "4.4.0", "3.9.2 wrong broker"])
 async def test_as_recorded(part: HostedNode, controller: Controller, kafka: str) -> None:
-    """Accepted ids are compared as granted (error, epoch 0); there is no transaction coordinator
-    yet, so what one decided there is NOT_COORDINATOR here."""
+    controller.first = None
     compared: set[int] = set()
+    hosted = "wrong" in kafka
     for case in recorded(CAPTURED, 22, kafka):
-        cold = case.case.startswith("cold: first producer id")
-        controller.first = None if cold else 0
-        part.clock.seconds += 1
-        ours, theirs = await part.ask(case.version, case.request), case.answer
-        if _of_coordinator(case):
-            assert (ours.error_code, ours.producer_id, ours.producer_epoch) == (16, -1, -1), case
-            continue
-        if theirs.error_code == 0:
-            assert ours.producer_id >= 0, case
-            ours.producer_id = theirs.producer_id
-        assert ours == theirs, case
+        if not hosted and not case.case.startswith("cold"):
+            hosted = True
+            part.host(TRANSACTIONS_TOPIC)
+            controller.first = 2  # two were given to others
+            part.clock.seconds += 1
+        ours = await part.ask(case.version, case.request)
+        assert ours == case.answer, case
         compared.add(ours.error_code)
-    assert compared == ({16} if "wrong" in kafka else {0, 14, 42, 50})
-
-
-def _of_coordinator(case: Exchange) -> bool:
-    return bool(case.request.transactional_id) and case.answer.error_code not in (16, 42, 50)
+    assert compared == ({16} if "wrong" in kafka else {0, 14, 42, 47, 50, 90})

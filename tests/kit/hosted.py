@@ -16,6 +16,7 @@ from broker.config import BrokerConfig
 from broker.context import Context, Node
 from broker.partition import Partition
 from broker.replicas import ReplicaManager
+from broker.waiting import settled
 from protocol import batch
 from protocol.apis import API_BY_KEY, request_class, response_class
 from protocol.compiler import decoder, encoder
@@ -168,7 +169,7 @@ class HostedNode:
         handler = import_module(f"broker.handlers.{API_BY_KEY[key].stem}")
         context = Context("c", "PLAINTEXT", "127.0.0.1")
         context.api_key, context.version = key, version
-        answer = handler.handle(self.node, context, _through_bytes(request, version))
+        answer = await settled(handler.handle(self.node, context, _through_bytes(request, version)))
         if inspect.isawaitable(answer):
             answer = await answer
         assert type(answer) is response_class(key)

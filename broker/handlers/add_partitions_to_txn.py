@@ -1,0 +1,113 @@
+"""AddPartitionsToTxn (key 24): partitions join a producer's transaction, and begin it (KIP-98).
+
+Versions 0-5: 1 throttling after the answer (KIP-219); 2 PRODUCER_FENCED instead of
+INVALID_PRODUCER_EPOCH (KIP-588); 3 flexible (KIP-482); 4 and 5 are for brokers: several
+transactions in one request, which may only be verified (KIP-890).
+
+A transaction with a partition that the cluster does not know takes none: UNKNOWN_TOPIC_OR_PARTITION
+for that one, OPERATION_NOT_ATTEMPTED for the others. In one request a transactional id named twice
+is answered twice. Left out: authorization.
+"""
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from broker.transactions.state import TopicPartition
+from broker.transactions.verification import ADDED_BY_CLIENT, ADDED_HERE
+from broker.waiting import gather, then
+from protocol.errors import ErrorCode
+from protocol.messages.add_partitions_to_txn import (
+    AddPartitionsToTxnPartitionResult,
+    AddPartitionsToTxnRequest,
+    AddPartitionsToTxnResponse,
+    AddPartitionsToTxnResult,
+    AddPartitionsToTxnTopic,
+    AddPartitionsToTxnTopicResult,
+    AddPartitionsToTxnTransaction,
+)
+
+if TYPE_CHECKING:
+    from broker.context import Context, Node
+
+BATCHED_SINCE = 4
+FENCED_SINCE = 2
+
+
+def handle(node: "Node", context: "Context", request: AddPartitionsToTxnRequest) -> Any:
+    """Answer once every transaction's partitions are on record."""
+    version = context.version
+    if version >= BATCHED_SINCE:
+        results = [_take(node, version, one) for one in request.transactions]
+        return gather(
+            results,
+            lambda topics: AddPartitionsToTxnResponse(
+                results_by_transaction=[
+                    AddPartitionsToTxnResult(one.transactional_id, answer)
+                    for one, answer in zip(request.transactions, topics, strict=True)
+                ]
+            ),
+        )
+    one = AddPartitionsToTxnTransaction(
+        request.v3_and_below_transactional_id,
+        request.v3_and_below_producer_id,
+        request.v3_and_below_producer_epoch,
+        topics=request.v3_and_below_topics,
+    )
+    return then(
+        _take(node, version, one),
+        lambda topics: AddPartitionsToTxnResponse(results_by_topic_v3_and_below=topics),
+    )
+
+
+def _take(node: "Node", version: int, one: AddPartitionsToTxnTransaction) -> Any:
+    """The rows of one transaction, or who will have them."""
+    keys = _keys(one.topics)
+    view = node.metadata.view
+    unknown = {key for key in keys if view.partition(*key) is None}
+    respond = partial(_rows, version, one.topics)
+    if unknown:
+        return respond(
+            {
+                key: ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+                if key in unknown
+                else ErrorCode.OPERATION_NOT_ATTEMPTED
+                for key in keys
+            }
+        )
+    tid, producer = one.transactional_id, (one.producer_id, one.producer_epoch)
+    if not tid:
+        return respond(dict.fromkeys(keys, ErrorCode.INVALID_REQUEST))
+    if one.verify_only:
+        result = node.transactions.read(
+            tid,
+            lambda machine: machine.verify(tid, producer, keys),
+            lambda code: [code] * len(keys),
+        )
+        return then(result, lambda codes: respond(dict(zip(keys, codes, strict=True))))
+    client = ADDED_HERE if version >= BATCHED_SINCE else ADDED_BY_CLIENT
+    result = node.transactions.write(
+        tid,
+        lambda machine, who, now_ms: machine.add_partitions(
+            who, now_ms, tid, producer, keys, client
+        ),
+        lambda code: code,
+    )
+    return then(result, lambda code: respond(dict.fromkeys(keys, code)))
+
+
+def _keys(topics: list[AddPartitionsToTxnTopic]) -> list[TopicPartition]:
+    named = ((topic.name, index) for topic in topics for index in topic.partitions)
+    return list(dict.fromkeys(named))
+
+
+def _rows(
+    version: int, topics: list[AddPartitionsToTxnTopic], codes: dict[TopicPartition, ErrorCode]
+) -> list[AddPartitionsToTxnTopicResult]:
+    """Each partition once; topics without partitions are left out."""
+    rows: dict[str, AddPartitionsToTxnTopicResult] = {}
+    for (name, index), code in codes.items():
+        if version < FENCED_SINCE and code == ErrorCode.PRODUCER_FENCED:
+            code = ErrorCode.INVALID_PRODUCER_EPOCH
+        row = rows.setdefault(name, AddPartitionsToTxnTopicResult(name))
+        row.results_by_partition.append(AddPartitionsToTxnPartitionResult(index, code))
+    return list(rows.values())
