@@ -8,21 +8,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.e2e.settings import arguments
 from tests.kit.server import Server
 
 _numbers = itertools.count()
-
-SETTINGS = {
-    "group.initial.rebalance.delay.ms": "0",
-    "group.min.session.timeout.ms": "500",
-    "group.consumer.min.session.timeout.ms": "500",
-    "group.consumer.session.timeout.ms": "3000",
-    "group.consumer.min.heartbeat.interval.ms": "100",
-    "group.consumer.heartbeat.interval.ms": "200",
-    "group.consumer.assignment.interval.ms": "0",
-    "transaction.abort.timed.out.transaction.cleanup.interval.ms": "500",
-}
-"""What makes groups and time-outs quick; a broker named by `ODRADEK_BOOTSTRAP` needs them too."""
 
 
 @pytest.fixture(scope="session")
@@ -31,8 +20,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server | None]:
     if "ODRADEK_BOOTSTRAP" in os.environ:
         yield None
         return
-    arguments = [part for pair in SETTINGS.items() for part in ("--set", "=".join(pair))]
-    with Server(tmp_path_factory.mktemp("broker") / "data", arguments=arguments) as broker:
+    with Server(tmp_path_factory.mktemp("broker") / "data", arguments=arguments()) as broker:
         yield broker
         assert broker.running, f"the broker died during the tests:\n{broker.log_text()[-4000:]}"
 

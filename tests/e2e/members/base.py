@@ -4,6 +4,7 @@ import queue
 import threading
 import time
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -68,9 +69,15 @@ class Watch:
         return f"owners {self.owners}, reads {counts}, last moves {self.moves[-6:]}"
 
     def shared(self, members: "Iterable[Member]", places: Iterable[Place]) -> Callable[[], bool]:
-        """A condition for `until`: every place has an owner and every member owns something."""
+        """A condition for `until`: every place has an owner and every member its equal share."""
         names, wanted = {member.name for member in members}, set(places)
-        return lambda: set(self.owners) == wanted and set(self.owners.values()) == names
+
+        def reached() -> bool:
+            shares = Counter(self.owners.values())
+            owned = set(self.owners) == wanted and set(shares) == names
+            return owned and max(shares.values()) - min(shares.values()) <= 1
+
+        return reached
 
     def share_of(self, member: "Member") -> set[Place]:
         """What a member owns now."""
@@ -80,6 +87,21 @@ class Watch:
     def count(self) -> int:
         """Records read so far; inside `until`."""
         return sum(len(reads) for reads in self.reads.values())
+
+    def given_up(self, since: int = 0) -> list[Place]:
+        """The partitions that an owner gave up, once for each time, from a move on. A call-back
+        that comes twice counts once."""
+        owners: dict[Place, str] = {}
+        lost = []
+        for number, move in enumerate(self.moves):
+            for place in move.places:
+                if move.gained:
+                    owners[place] = move.member
+                elif owners.get(place) == move.member:
+                    del owners[place]
+                    if number >= since:
+                        lost.append(place)
+        return lost
 
     # --- told by members
 
@@ -173,6 +195,8 @@ class Member(threading.Thread, ABC):
         self.instance = instance
         self.session_ms = session_ms
         self.ending = threading.Event()
+        self.closing = False
+        """Set when the client is about to be closed: it owns nothing from here on."""
         self.fatal: BaseException | None = None
         """What ended the client's membership for good, when `tolerant`."""
         self.tolerant = False
@@ -227,6 +251,7 @@ class Member(threading.Thread, ABC):
             try:
                 self._work()
             finally:
+                self.closing = True
                 self.watch.gave_up_all(self.name)
                 self._close()
         except BaseException as error:  # noqa: BLE001 - raised again by Watch.until

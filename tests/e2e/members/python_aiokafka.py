@@ -124,7 +124,9 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
             self.member.watch.gave_up(self.member.name, _places(revoked))
 
     async def on_partitions_assigned(self, assigned: Any) -> None:
-        self.member.watch.gained(self.member.name, _places(assigned))
+        # while it is closed it still ends the rebalance it is in
+        if not self.member.closing:
+            self.member.watch.gained(self.member.name, _places(assigned))
 
 
 def _places(places: Any) -> list[Place]:

@@ -53,10 +53,11 @@ class ConfluentMember(Member):
         )
 
     def _assigned(self, client: Consumer, places: list[TopicPartition]) -> None:
-        self.watch.gained(self.name, _places(places))
+        if not self.closing:
+            self.watch.gained(self.name, _places(places))
 
     def _revoked(self, client: Consumer, places: list[TopicPartition]) -> None:
-        if self.commits == "each" and not self.ending.is_set():
+        if self.commits == "each" and not self.closing:
             self._commit(None)
         self.watch.gave_up(self.name, _places(places))
 

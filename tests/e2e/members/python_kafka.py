@@ -116,7 +116,8 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
         self.member.watch.gave_up(self.member.name, _places(revoked))
 
     def on_partitions_assigned(self, assigned: Any) -> None:
-        self.member.watch.gained(self.member.name, _places(assigned))
+        if not self.member.closing:
+            self.member.watch.gained(self.member.name, _places(assigned))
 
     def on_partitions_lost(self, lost: Any) -> None:
         self.member.watch.gave_up(self.member.name, _places(lost))
