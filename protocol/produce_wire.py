@@ -37,14 +37,15 @@ _ONE_ANSWER = Struct(">Bihqqq9s").pack  # partitions, index, error, offsets and 
 _ONE_REST = b"\x01\0\0\0\0\0\0\0\0"
 """No record errors, no message, the partition's and topic's tags, throttle time 0, tags."""
 
-One = tuple[int, int, int, bytes, str, int, memoryview]
-"""Correlation id, acks, timeout in ms, encoded name, name, partition, records."""
+One = tuple[int, int, int, bytes, str, int, memoryview, bool]
+"""Correlation id, acks, timeout in ms, encoded name, name, partition, records, and whether there is
+a transactional id."""
 
 
 def read_one(frame: memoryview) -> One | None:
-    """A request frame of version 9 to 12, header included, that has the shape nearly all have: no
-    transactional id, one topic, one partition, no tags. None for every other shape, also for bytes
-    that are no request: `decode_request` tells these apart.
+    """A request frame of version 9 to 12, header included, that has the shape nearly all have: one
+    topic, one partition, no tags. None for every other shape, also for bytes that are no request:
+    `decode_request` tells these apart.
     """
     try:
         _, _, correlation_id, length = _ONE_START(frame)
@@ -52,7 +53,12 @@ def read_one(frame: memoryview) -> One | None:
             return None
         pos = 10 + length if length > 0 else 10
         tags, transactional, acks, timeout_ms, topics, length = _ONE_TOPIC(frame, pos)
-        if tags or transactional or topics != 2 or not 0 < length < 128:
+        if transactional:
+            if transactional > 127:
+                return None
+            pos += transactional - 1
+            _, _, acks, timeout_ms, topics, length = _ONE_TOPIC(frame, pos)
+        if tags or topics != 2 or not 0 < length < 128:
             return None
         start = pos + 9
         pos = start + length
@@ -69,7 +75,7 @@ def read_one(frame: memoryview) -> One | None:
         return None
     raw = bytes(frame[start : start + length])
     name = str(raw[1:], "utf-8", "replace")
-    return correlation_id, acks, timeout_ms, raw, name, index, frame[pos:end]
+    return correlation_id, acks, timeout_ms, raw, name, index, frame[pos:end], transactional > 0
 
 
 def write_one(

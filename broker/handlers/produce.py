@@ -46,13 +46,14 @@ from protocol.record_errors import InvalidRecord
 
 if TYPE_CHECKING:
     from broker.transactions.verification import ProduceVerification
-    from storage.log import Appended
+    from storage.log import Appended, Log
 
 NONE = int(ErrorCode.NONE)
 ACKS = (-1, 0, 1)
 MIN_BATCH = 14
 MAX_INT32 = 0x7FFFFFFF
 TRANSACTIONAL = 0x10
+PRODUCER_AT = 43
 LENGTH_END = 12
 MAGIC_AT = 16
 ATTRIBUTES_AT = 22  # the low byte
@@ -74,6 +75,7 @@ WITHOUT_LOG_START = (
 Batch = memoryview | None
 """What a request carries for one partition."""
 
+_PRODUCER = Struct(">qh").unpack_from
 # Bytes 8 to 23 of a batch: length, leader epoch, magic, CRC, attributes.
 _LENGTH_TO_ATTRIBUTES = Struct(">iibIh").unpack_from
 
@@ -524,12 +526,18 @@ def begin(node: Node, context: Context, frame: memoryview, version: int) -> Call
     return ProduceCall(node, context, frame, pos)
 
 
+def _in_transaction(log: "Log", records: memoryview) -> bool:
+    """Whether the batch goes on with a transaction that is open in the log."""
+    producer_id, epoch = _PRODUCER(records, PRODUCER_AT)
+    return log.producers.has_ongoing_transaction(producer_id, epoch)
+
+
 def _begin_one(node: Node, frame: memoryview) -> OneBatch | None:
     """The short way; None, with nothing done, if anything is out of the ordinary or refused."""
     one = read_one(frame)
     if one is None:
         return None
-    correlation_id, acks, timeout_ms, raw, name, index, records = one
+    correlation_id, acks, timeout_ms, raw, name, index, records, transactional = one
     replicas = node.replicas
     partition = replicas.partition(name, index)
     if (
@@ -537,7 +545,10 @@ def _begin_one(node: Node, frame: memoryview) -> OneBatch | None:
         or partition.log is None
         or partition.leader != partition.broker_id
         or len(records) < HEADER_SIZE
-        or records[ATTRIBUTES_AT] & TRANSACTIONAL
+        or (
+            records[ATTRIBUTES_AT] & TRANSACTIONAL
+            and not (transactional and _in_transaction(partition.log, records))
+        )
         or acks not in ACKS
         or (acks == -1 and partition.under_min_isr)
         or name in INTERNAL_TOPICS

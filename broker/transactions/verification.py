@@ -34,13 +34,15 @@ def ask_coordinator(
     partitions: list[TopicPartition],
     *,
     add: bool,
+    again: Callable[[], None] | None = None,
 ) -> Any:
     """An `ErrorCode` for each partition: NONE where it belongs to the transaction of `producer`
     (id, epoch). The list, or a `broker.dispatch.Parked` that will have it.
 
     With `add` partitions that do not belong to it join it; and while the transaction before is
-    ending, the coordinator is asked again for add.partitions.to.txn.retry.backoff.max.ms.
-    Otherwise TRANSACTION_ABORTABLE is the answer for those.
+    ending, the coordinator is asked again for add.partitions.to.txn.retry.backoff.max.ms, `again()`
+    being called before: markers have ended the verifications that were begun. Otherwise
+    TRANSACTION_ABORTABLE is the answer for those.
     """
     if not transactional_id:
         return [ErrorCode.INVALID_REQUEST] * len(partitions)
@@ -63,12 +65,17 @@ def ask_coordinator(
         )
         return then(result, lambda code: [code] * len(partitions))
 
+    def ask_again() -> Any:
+        if again is not None:
+            again()
+        return ask()
+
     config = node.config
     pause_s = config.add_partitions_to_txn_retry_backoff_ms / 1000
     most_s = min(config.add_partitions_to_txn_retry_backoff_max_ms, config.request_timeout_ms)
     result = ask()
     if _must_wait(result) and most_s > 0:
-        return _Asking(ask, result, pause_s, most_s / 1000)
+        return _Asking(ask_again, result, pause_s, most_s / 1000)
     return result
 
 
@@ -76,13 +83,19 @@ def _must_wait(result: Any) -> bool:
     return not isinstance(result, list) or ErrorCode.CONCURRENT_TRANSACTIONS in result
 
 
+FIRST_PAUSE_S = 0.001
+"""Most transactions end within a few turns of the loop."""
+
+
 class _Asking:
-    """A `broker.dispatch.Parked` that asks again while the transaction before is ending."""
+    """A `broker.dispatch.Parked` that asks again while the transaction before is ending: soon at
+    first, then every `pause_s` seconds."""
 
     def __init__(self, ask: Callable[[], Any], result: Any, pause_s: float, most_s: float) -> None:
         self._ask = ask
         self._result = result
-        self._pause_s = pause_s
+        self._pause_s = min(FIRST_PAUSE_S, pause_s)
+        self._longest_s = pause_s
         self._until = asyncio.get_running_loop().time() + most_s
         self._timer: asyncio.TimerHandle | None = None
         self._resume: Callable[[Any], None] | None = None
@@ -100,6 +113,7 @@ class _Asking:
         loop = asyncio.get_running_loop()
         if ErrorCode.CONCURRENT_TRANSACTIONS in result and loop.time() < self._until:
             self._timer = loop.call_later(self._pause_s, self._again)
+            self._pause_s = min(2 * self._pause_s, self._longest_s)
         elif self._resume is not None:
             self._resume(result)
 
@@ -211,28 +225,32 @@ class ProduceVerification:
                 held.result.error_message = TWO_PRODUCERS
             self.held.clear()
         elif self._checks and producers:
-            now_ms = self._node.clock.now_ms()
-            self.unverified = [held for held in self.held if self._begin_one(held, now_ms)]
+            self.unverified = [held for held in self.held if self._needs_asking(held)]
+            self._begin()
 
-    def _begin_one(self, held: HeldBatch, now_ms: int) -> bool:
+    def _needs_asking(self, held: HeldBatch) -> bool:
         log = held.log
         if held.producer is None or log is None:
             return False
-        producer_id, epoch, sequence = held.producer
+        producer_id, epoch, _ = held.producer
         states = log.producers
         if states.has_ongoing_transaction(producer_id, epoch):
             return False
         if self._adds:
-            # The coordinator of its own topics' transactions is nobody: those are refused later.
-            if held.topic in INTERNAL_TOPICS:
-                return False
-        else:
-            if _is_fenced(states.get(producer_id), epoch):
-                return False
-        held.verification = states.begin_verification(
-            producer_id, epoch, sequence, now_ms, from_zero=self._adds
-        )
-        return True
+            # Clients do not write to the broker's own topics, and these join no transaction.
+            return held.topic not in INTERNAL_TOPICS
+        return not _is_fenced(states.get(producer_id), epoch)
+
+    def _begin(self) -> None:
+        """Before each question: see `storage.producers.Verification`."""
+        now_ms = self._node.clock.now_ms()
+        for held in self.unverified:
+            log = held.log
+            if log is not None and held.producer is not None:
+                producer_id, epoch, sequence = held.producer
+                held.verification = log.producers.begin_verification(
+                    producer_id, epoch, sequence, now_ms, from_zero=self._adds
+                )
 
     def ask(self) -> Any:
         """None when the answer is here and taken; else the `Parked` whose answer goes to `take`.
@@ -247,6 +265,7 @@ class ProduceVerification:
             first[:2],
             [(held.topic, held.index) for held in self.unverified],
             add=self._adds,
+            again=self._begin,
         )
         if isinstance(result, list):
             self.take(result)

@@ -154,6 +154,7 @@ def test_answers_are_written_alike(
     index=st.integers(-1, 9),
     records=st.binary(max_size=300),
     client_id=st.none() | st.text(max_size=9),
+    transactional_id=st.none() | st.text(max_size=40),
     damage=st.none() | st.tuples(st.integers(4, 500), st.integers(0, 255)),
 )
 def test_the_short_reader_reads_what_the_long_one_does(
@@ -164,24 +165,28 @@ def test_the_short_reader_reads_what_the_long_one_does(
     index: int,
     records: bytes,
     client_id: str | None,
+    transactional_id: str | None,
     damage: tuple[int, int] | None,
 ) -> None:
     data = PartitionProduceData(index=index, records=records)
     topic = TopicProduceData(name=name, partition_data=[data])
-    request = ProduceRequest(acks=acks, timeout_ms=timeout_ms, topic_data=[topic])
+    request = ProduceRequest(transactional_id, acks, timeout_ms, [topic])
     frame = bytearray(wire_frame(request, version, 77, client_id)[4:])
     if damage is not None and damage[0] < len(frame):
         frame[damage[0]] = damage[1]
     one = read_one(memoryview(frame))
     if damage is None:
-        assert one is not None or len(name.encode()) > 126
+        assert (
+            one is not None or max(len(name.encode()), len((transactional_id or "").encode())) > 126
+        )
     if one is None:
         return
     header, pos = decode_request_header(frame)
-    transactional_id, *rest, topics = decode_request(memoryview(frame), pos, version)
+    long_id, *rest, topics = decode_request(memoryview(frame), pos, version)
     ((raw, long_name, _, ((long_index, long_records),)),) = topics
-    assert transactional_id is None and long_records is not None
-    assert one == (header.correlation_id, *rest, raw, long_name, long_index, long_records)
+    assert long_records is not None
+    number = header.correlation_id
+    assert one == (number, *rest, raw, long_name, long_index, long_records, long_id is not None)
     answer = PartitionResult(long_index)
     answer.base_offset, answer.log_append_time_ms, answer.log_start_offset = 5, -1, 2
     out = bytearray(4)
