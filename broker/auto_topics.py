@@ -3,10 +3,16 @@
 Also which partition of an internal topic coordinates a group or a transactional id.
 """
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from broker.cluster.store import StoreError
-from broker.cluster.view import INTERNAL_TOPICS, OFFSETS_TOPIC, TRANSACTIONS_TOPIC
+from broker.cluster.view import (
+    INTERNAL_TOPICS,
+    OFFSETS_TOPIC,
+    SHARE_STATE_TOPIC,
+    TRANSACTIONS_TOPIC,
+)
 from broker.controller.run import NotController
 from broker.controller.topics import Created, Defaults, Refusal, TopicWish
 from protocol.errors import ErrorCode
@@ -16,6 +22,7 @@ if TYPE_CHECKING:
     from broker.context import Node
 
 
+@lru_cache(maxsize=1 << 14)
 def java_hash(text: str) -> int:
     """Java's String.hashCode: over UTF-16 code units, wrapped to a signed 32-bit number."""
     if text.isascii():
@@ -64,6 +71,19 @@ def wish_for(config: "BrokerConfig", name: str) -> TopicWish:
                 "min.insync.replicas": str(config.transaction_state_log_min_isr),
                 "segment.bytes": str(config.transaction_state_log_segment_bytes),
                 "unclean.leader.election.enable": "false",
+            },
+        )
+    if name == SHARE_STATE_TOPIC:
+        return TopicWish(
+            name,
+            config.share_coordinator_state_topic_num_partitions,
+            config.share_coordinator_state_topic_replication_factor,
+            configs={
+                "compression.type": "producer",
+                "cleanup.policy": "delete",
+                "min.insync.replicas": str(config.share_coordinator_state_topic_min_isr),
+                "retention.ms": "-1",
+                "segment.bytes": str(config.share_coordinator_state_topic_segment_bytes),
             },
         )
     return TopicWish(name)

@@ -1,4 +1,5 @@
-"""FindCoordinator (key 10): which broker coordinates a group or a transactional id.
+"""FindCoordinator (key 10): which broker coordinates a group, a transactional id or the state of a
+share partition.
 
 Versions 0-6: 1 key type, error sentence, throttle time (transactions, KIP-98); 2 throttling as
 KIP-219; 3 flexible; 4 many keys in one request (KIP-699); 5 TRANSACTION_ABORTABLE may be answered
@@ -7,15 +8,20 @@ KIP-219; 3 flexible; 4 many keys in one request (KIP-699); 5 TRANSACTION_ABORTAB
 The partition of the internal topic is Java's String.hashCode of the key, by the partitions the
 topic really has; the answer is its leader. The topic is created on first need, meanwhile and
 whenever its partition has no leader on this listener the answer is COORDINATOR_NOT_AVAILABLE.
-Left out: authorization; share groups (key type 2 is refused below version 6 and not available
-at 6, as in Apache Kafka 3.9).
+A share partition's key is group:topic id:partition; key type 2 is refused below version 6, and so
+is a key that names none, as in Apache Kafka 4.4. Left out: authorization.
 """
 
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, NamedTuple
 
 from broker import auto_topics
-from broker.cluster.view import NO_LEADER, OFFSETS_TOPIC, TRANSACTIONS_TOPIC
+from broker.cluster.view import (
+    NO_LEADER,
+    OFFSETS_TOPIC,
+    SHARE_STATE_TOPIC,
+    TRANSACTIONS_TOPIC,
+)
 from protocol.errors import ErrorCode
 from protocol.messages.find_coordinator import (
     Coordinator,
@@ -26,8 +32,8 @@ from protocol.messages.find_coordinator import (
 if TYPE_CHECKING:
     from broker.context import Context, Node
 
-TOPICS = {0: OFFSETS_TOPIC, 1: TRANSACTIONS_TOPIC}
 SHARE = 2
+TOPICS = {0: OFFSETS_TOPIC, 1: TRANSACTIONS_TOPIC, SHARE: SHARE_STATE_TOPIC}
 SHARE_SINCE = 6
 BATCHED_SINCE = 4
 
@@ -42,6 +48,7 @@ class Place(NamedTuple):
 
 
 NOWHERE = Place(ErrorCode.COORDINATOR_NOT_AVAILABLE)
+REFUSED = Place(ErrorCode.INVALID_REQUEST)
 
 
 def handle(
@@ -51,14 +58,23 @@ def handle(
     version, key_type = context.version, request.key_type
     keys = request.coordinator_keys if version >= BATCHED_SINCE else [request.key]
     topic = TOPICS.get(key_type)
-    if topic is None:
-        available = key_type == SHARE and version >= SHARE_SINCE
-        place = NOWHERE if available else Place(ErrorCode.INVALID_REQUEST)
-        return _answer(version, key_type, keys, [place] * len(keys))
-    if keys and topic not in node.metadata.view.topics:
-        return _create(node, topic, version, key_type, keys)
-    places = [_find(node, context.listener, topic, key) for key in keys]
+    if topic is None or (key_type == SHARE and version < SHARE_SINCE):
+        return _answer(version, key_type, keys, [REFUSED] * len(keys))
+    names = [_hashed(key) if key_type == SHARE else key for key in keys]
+    if topic not in node.metadata.view.topics and any(name is not None for name in names):
+        return _create(node, topic, version, key_type, keys, names)
+    places = [
+        REFUSED if name is None else _find(node, context.listener, topic, name) for name in names
+    ]
     return _answer(version, key_type, keys, places)
+
+
+def _hashed(key: str) -> str | None:
+    """The text that a share partition is coordinated by; None if the key names none."""
+    from broker.shares.common import parse_key
+
+    parsed = parse_key(key)
+    return None if parsed is None else str(parsed)
 
 
 def _find(node: "Node", listener: str, topic: str, key: str) -> Place:
@@ -74,10 +90,16 @@ def _find(node: "Node", listener: str, topic: str, key: str) -> Place:
 
 
 async def _create(
-    node: "Node", topic: str, version: int, key_type: int, keys: list[str]
+    node: "Node",
+    topic: str,
+    version: int,
+    key_type: int,
+    keys: list[str],
+    names: list[str | None],
 ) -> FindCoordinatorResponse:
     await auto_topics.create(node, [topic])
-    return _answer(version, key_type, keys, [NOWHERE] * len(keys))
+    places = [REFUSED if name is None else NOWHERE for name in names]
+    return _answer(version, key_type, keys, places)
 
 
 def _answer(
@@ -94,7 +116,7 @@ def _answer(
             port=place.port,
         )
     # Apache Kafka fills in the sentence only where the request itself cannot be read.
-    unknown = key_type not in TOPICS and key_type != SHARE
+    unknown = key_type not in TOPICS
     return FindCoordinatorResponse(
         coordinators=[
             Coordinator(

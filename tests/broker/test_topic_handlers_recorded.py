@@ -262,4 +262,17 @@ async def test_find_coordinator(part: MetadataNode) -> None:
         "segment.bytes": "104857600",
     }
     assert part.configs.topic("__transaction_state")["cleanup.policy"] == "compact"
+    # Apache Kafka 3.9 coordinates no share partitions and did not look at their keys.
+    keys_of_shares = [case for case in warm if case["case"] == "refused: share key malformed"]
+    (unlike,) = await replay(part, node, [warm.pop(warm.index(keys_of_shares[-1]))])
+    assert unlike.endswith("[#1].error_code is 42, recorded 15")
     assert await replay(part, node, warm) == []
+    # With a key that is one the topic is made, as Apache Kafka 4.4 makes it.
+    assert len(part.metadata.view.topics["__share_group_state"].partitions) == 50
+    assert part.configs.topic("__share_group_state") == {
+        "compression.type": "producer",
+        "cleanup.policy": "delete",
+        "min.insync.replicas": "1",
+        "retention.ms": "-1",
+        "segment.bytes": "104857600",
+    }
