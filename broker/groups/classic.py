@@ -158,6 +158,15 @@ class ClassicGroups:
         for member_id in (*group.members, *group.pending):
             self._timers.cancel(session_timer(group_id, member_id))
 
+    def adopt(self, group: ClassicGroup, reason: str | None, now_ms: int) -> None:
+        """A group that was of the consumer protocol until now, stable; it rebalances at once if
+        there is a reason (KIP-848)."""
+        self._groups[group.group_id] = group
+        for member in group.members.values():
+            group.alive(member, now_ms)
+        if reason is not None:
+            self._prepare(Turn(now_ms), group, reason)  # nobody waits: there is nothing to say
+
     def topics_changed(self, changes: TopicChanges, now_ms: int) -> Outcome:
         """Nothing: members look after their topics themselves."""
         return NOTHING

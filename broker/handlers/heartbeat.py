@@ -16,13 +16,18 @@ if TYPE_CHECKING:
     from broker.context import Context, Node
 
 
+ANSWERS = {code: HeartbeatResponse(error_code=code) for code in ErrorCode}
+"""The same ones for everybody: this is the coordinator's most frequent request."""
+
+
 def handle(node: "Node", context: "Context", request: HeartbeatRequest) -> HeartbeatResponse:
     """Answer at once: nothing is written."""
-    if not request.group_id:
-        return HeartbeatResponse(error_code=ErrorCode.INVALID_GROUP_ID)
-    machine = node.groups.find(request.group_id)
+    group_id = request.group_id
+    if not group_id:
+        return ANSWERS[ErrorCode.INVALID_GROUP_ID]
+    machine = node.groups.find(group_id)
     if isinstance(machine, ErrorCode):
         loading = machine == ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
-        return HeartbeatResponse(error_code=ErrorCode.NONE if loading else machine)
-    members = machine.classic_members(request.group_id)
-    return HeartbeatResponse(error_code=members.heartbeat(request, node.clock.now_ms()))
+        return ANSWERS[ErrorCode.NONE if loading else machine]
+    members = machine.classic_members(group_id)
+    return ANSWERS[members.heartbeat(request, node.clock.now_ms())]
