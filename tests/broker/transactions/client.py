@@ -9,6 +9,7 @@ from protocol.messages.add_partitions_to_txn import (
     AddPartitionsToTxnRequest,
     AddPartitionsToTxnTopic,
 )
+from protocol.messages.describe_transactions import DescribeTransactionsRequest
 from protocol.messages.end_txn import EndTxnRequest
 from protocol.messages.fetch import FetchPartition, FetchRequest, FetchTopic
 from protocol.messages.find_coordinator import FindCoordinatorRequest
@@ -41,9 +42,9 @@ class Producer:
         self.tid = tid
         self.timeout = timeout
         self.producer_id, self.epoch = -1, -1
-        self._sequences: dict[tuple[str, int], int] = {}
+        self.sequences: dict[tuple[str, int], int] = {}
         self._topic_ids: dict[str, bytes] = {}
-        while self._find() != 0:
+        while self._find() != 0 or self._look() in (14, 16):
             pass
 
     def __enter__(self) -> "Producer":
@@ -56,6 +57,11 @@ class Producer:
         request = FindCoordinatorRequest(key=self.tid, key_type=1)
         return int(self.wire.call(request, 1).error_code)
 
+    def _look(self) -> int:
+        """What the coordinator says: not yet that it is loading, or that it is none."""
+        answer = self.wire.call(DescribeTransactionsRequest([self.tid]), 0)
+        return int(answer.transaction_states[0].error_code)
+
     @property
     def me(self) -> tuple[int, int]:
         return self.producer_id, self.epoch
@@ -63,7 +69,7 @@ class Producer:
     def become(self, producer_id: int, epoch: int) -> None:
         """Go on with that id and epoch."""
         if (producer_id, epoch) != self.me:
-            self._sequences.clear()
+            self.sequences.clear()
         self.producer_id, self.epoch = producer_id, epoch
 
     def init(self, version: int = 5, *, expected: tuple[int, int] = (-1, -1)) -> int:
@@ -131,8 +137,8 @@ class Producer:
         """Produce of one batch for each (topic, partition)."""
         topics: dict[str, TopicProduceData] = {}
         for (name, index), values in rows.items():
-            first = self._sequences.get((name, index), 0) if sequence is None else sequence
-            self._sequences[name, index] = first + len(values)
+            first = self.sequences.get((name, index), 0) if sequence is None else sequence
+            self.sequences[name, index] = first + len(values)
             records = batch(
                 values,
                 timestamp=NOW,
