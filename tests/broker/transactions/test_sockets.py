@@ -7,11 +7,18 @@ from typing import Any
 import pytest
 
 from protocol.messages.create_topics import CreatableTopic, CreateTopicsRequest
+from protocol.messages.describe_producers import DescribeProducersRequest, TopicRequest
 from protocol.messages.end_txn import EndTxnRequest
 from protocol.messages.list_offsets import (
     ListOffsetsPartition,
     ListOffsetsRequest,
     ListOffsetsTopic,
+)
+from protocol.messages.list_transactions import ListTransactionsRequest
+from protocol.messages.write_txn_markers import (
+    WritableTxnMarker,
+    WritableTxnMarkerTopic,
+    WriteTxnMarkersRequest,
 )
 from tests.broker.transactions.client import (
     Producer,
@@ -377,3 +384,34 @@ def test_a_refusal_without_an_answer_closes_the_connection(
     me.wire.send(me.request({(topic, 0): [b"a"]}, 9, acks=0), 9)
     with pytest.raises(ConnectionClosed):
         me.wire.receive()
+
+
+def test_a_hanging_transaction_is_found_and_aborted() -> None:
+    """One that no coordinator knows of (KIP-664)."""
+    off = {"transaction.partition.verification.enable": "false"}
+    with ThreadedBroker({"t": 1}, off) as broker, Producer(broker.bootstrap, "tid") as me:
+        wire = me.begin().wire
+        assert me.send("t", b"hangs", version=11) == Row(0, 0, 0)
+        me.become(-1, -1)
+        plain = me.request({("t", 0): [b"behind"]}, 9, sequence=-1, transactional=False)
+        plain.transactional_id = None
+        assert rows_of(wire.call(plain, 9)) == [Row(0, 1, 0)]
+        assert read(wire, "t") == []
+        described = wire.call(DescribeProducersRequest([TopicRequest("t", [0])]), 0)
+        (found,) = described.topics[0].partitions[0].active_producers
+        assert (found.current_txn_start_offset, found.coordinator_epoch) == (0, -1)
+        filters = ListTransactionsRequest(["Ongoing"], [found.producer_id])
+        assert wire.call(filters, 1).transaction_states == []
+        marker = WritableTxnMarker(
+            found.producer_id,
+            found.producer_epoch,
+            False,
+            [WritableTxnMarkerTopic("t", [0])],
+            max(found.coordinator_epoch, 0),
+        )
+        answer = wire.call(WriteTxnMarkersRequest([marker]), 1)
+        assert answer.markers[0].topics[0].partitions[0].error_code == 0
+        assert read(wire, "t") == [b"behind"]
+        described = wire.call(DescribeProducersRequest([TopicRequest("t", [0])]), 0)
+        (found,) = described.topics[0].partitions[0].active_producers
+        assert (found.current_txn_start_offset, found.coordinator_epoch) == (-1, 0)
