@@ -129,6 +129,8 @@ class Waiting:
     def start(self, resume: Reply) -> None:
         """Call `resume(response)` once it is there (never before this returns)."""
         self._resume = resume
+        if self.done:  # started in a later turn than it was made
+            asyncio.get_running_loop().call_soon(self._resume_now)
 
     def cancel(self) -> None:
         """The client is gone; the answer will not be sent."""
@@ -141,9 +143,12 @@ class Waiting:
             return
         self.done = True
         self.response = response
+        self._resume_now()
+
+    def _resume_now(self) -> None:
         resume, self._resume = self._resume, None
         if resume is not None:
-            resume(response)
+            resume(self.response)
 
 
 class _Slot(Generic[M]):

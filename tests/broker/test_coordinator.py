@@ -275,3 +275,17 @@ async def test_work_of_a_refused_append_is_not_done() -> None:
     shell.coordinator._work = lambda index, what: done.append((index, what))
     assert shell.write(say("w" * 300, work=["never"])) == ErrorCode.UNKNOWN_SERVER_ERROR
     assert done == []
+
+
+async def test_an_answer_may_be_waited_for_late() -> None:
+    shell = Shell()
+    waiting, other = shell.write(say("a")), shell.write(say("b"))
+    await asyncio.sleep(0)
+    assert waiting.done
+    answers: list[Any] = []
+    waiting.start(answers.append)
+    other.start(answers.append)
+    assert answers == [], "not before start returns"
+    other.cancel()
+    await asyncio.sleep(0)
+    assert answers == ["said"]
