@@ -5,13 +5,15 @@ INVALID_PRODUCER_EPOCH (KIP-588); 3 flexible (KIP-482); 4 and 5 are for brokers:
 transactions in one request, which may only be verified (KIP-890).
 
 A transaction with a partition that the cluster does not know takes none: UNKNOWN_TOPIC_OR_PARTITION
-for that one, OPERATION_NOT_ATTEMPTED for the others. In one request a transactional id named twice
-is answered twice. Left out: authorization.
+for that one, OPERATION_NOT_ATTEMPTED for the others. The same for clients that name one of the
+broker's own topics, TOPIC_AUTHORIZATION_FAILED. What is named twice is answered twice. Left out:
+authorization.
 """
 
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from broker.cluster.view import INTERNAL_TOPICS, ClusterView
 from broker.transactions.state import TopicPartition
 from broker.transactions.verification import ADDED_BY_CLIENT, ADDED_HERE
 from broker.waiting import gather, then
@@ -62,18 +64,11 @@ def handle(node: "Node", context: "Context", request: AddPartitionsToTxnRequest)
 def _take(node: "Node", version: int, one: AddPartitionsToTxnTransaction) -> Any:
     """The rows of one transaction, or who will have them."""
     keys = _keys(one.topics)
-    view = node.metadata.view
-    unknown = {key for key in keys if view.partition(*key) is None}
     respond = partial(_rows, version, one.topics)
-    if unknown:
-        return respond(
-            {
-                key: ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
-                if key in unknown
-                else ErrorCode.OPERATION_NOT_ATTEMPTED
-                for key in keys
-            }
-        )
+    refused = _refused(node.metadata.view, version, keys)
+    if refused:
+        others = dict.fromkeys(keys, ErrorCode.OPERATION_NOT_ATTEMPTED)
+        return respond({**others, **refused})
     tid, producer = one.transactional_id, (one.producer_id, one.producer_epoch)
     if not tid:
         return respond(dict.fromkeys(keys, ErrorCode.INVALID_REQUEST))
@@ -100,14 +95,29 @@ def _keys(topics: list[AddPartitionsToTxnTopic]) -> list[TopicPartition]:
     return list(dict.fromkeys(named))
 
 
+def _refused(
+    view: ClusterView, version: int, keys: list[TopicPartition]
+) -> dict[TopicPartition, ErrorCode]:
+    """What may not be added."""
+    refused = {}
+    for topic, index in keys:
+        if version < BATCHED_SINCE and topic in INTERNAL_TOPICS:
+            refused[topic, index] = ErrorCode.TOPIC_AUTHORIZATION_FAILED
+        elif view.partition(topic, index) is None:
+            refused[topic, index] = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+    return refused
+
+
 def _rows(
     version: int, topics: list[AddPartitionsToTxnTopic], codes: dict[TopicPartition, ErrorCode]
 ) -> list[AddPartitionsToTxnTopicResult]:
-    """Each partition once; topics without partitions are left out."""
+    """Topics without partitions are left out."""
     rows: dict[str, AddPartitionsToTxnTopicResult] = {}
-    for (name, index), code in codes.items():
-        if version < FENCED_SINCE and code == ErrorCode.PRODUCER_FENCED:
-            code = ErrorCode.INVALID_PRODUCER_EPOCH
-        row = rows.setdefault(name, AddPartitionsToTxnTopicResult(name))
-        row.results_by_partition.append(AddPartitionsToTxnPartitionResult(index, code))
+    for topic in topics:
+        for index in topic.partitions:
+            code = codes[topic.name, index]
+            if version < FENCED_SINCE and code == ErrorCode.PRODUCER_FENCED:
+                code = ErrorCode.INVALID_PRODUCER_EPOCH
+            row = rows.setdefault(topic.name, AddPartitionsToTxnTopicResult(topic.name))
+            row.results_by_partition.append(AddPartitionsToTxnPartitionResult(index, code))
     return list(rows.values())

@@ -135,6 +135,31 @@ async def test_an_unknown_partition_keeps_the_others_out(part: Part, version: in
     assert part.state() == State.EMPTY
 
 
+@pytest.mark.parametrize("version", range(6))
+async def test_the_brokers_own_topics(part: Part, version: int) -> None:
+    """Clients may not add them; brokers (version 4 and up) may."""
+    part.host(OFFSETS_TOPIC)
+    me = await part.begin()
+    codes = await part.add(me, {"a": [0], OFFSETS_TOPIC: [0]}, version)
+    if version < 4:
+        assert codes == {("a", 0): 55, (OFFSETS_TOPIC, 0): 29}
+        assert part.state() == State.EMPTY
+    else:
+        assert codes == {("a", 0): 0, (OFFSETS_TOPIC, 0): 0}
+
+
+async def test_what_is_named_twice_is_answered_twice(part: Part) -> None:
+    me = await part.begin()
+    topics = [AddPartitionsToTxnTopic("a", [1, 1]), AddPartitionsToTxnTopic("b", [])]
+    request = AddPartitionsToTxnRequest([AddPartitionsToTxnTransaction(TID, *me, False, topics)])
+    (result,) = (await part.ask(5, request)).results_by_transaction
+    (row,) = result.topic_results
+    assert [(p.partition_index, p.partition_error_code) for p in row.results_by_partition] == [
+        (1, 0),
+        (1, 0),
+    ]
+
+
 async def test_while_the_transaction_ends(part: Part) -> None:
     part.host("c", isr=(0, OTHER))  # its marker is not replicated
     me = await part.begin()
