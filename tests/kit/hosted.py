@@ -162,13 +162,13 @@ class HostedNode:
         )
         partition.advance()
 
-    async def ask(self, version: int, request: Any) -> Any:
+    async def ask(self, version: int, request: Any, client_id: str | None = None) -> Any:
         """The handler's answer as a client of that version sees it; the request too goes through
         its bytes."""
         key = type(request).API_KEY
         handler = import_module(f"broker.handlers.{API_BY_KEY[key].stem}")
         context = Context("c", "PLAINTEXT", "127.0.0.1")
-        context.api_key, context.version = key, version
+        context.api_key, context.version, context.client_id = key, version, client_id
         answer = await settled(handler.handle(self.node, context, _through_bytes(request, version)))
         if inspect.isawaitable(answer):
             answer = await answer
