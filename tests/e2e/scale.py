@@ -34,10 +34,15 @@ COOPERATIVE = ("confluent-cooperative", "confluent-consumer", "kafka-python-coop
 class Load(threading.Thread):
     """Writes records b"0", b"1", ... to every partition until told to stop."""
 
-    def __init__(self, bootstrap: str, topic: str) -> None:
+    def __init__(
+        self, bootstrap: str, topic: str, partitions: int = PARTITIONS, pause: float = 0.005
+    ) -> None:
+        """`pause` in seconds is between one record for every partition and the next."""
         super().__init__(daemon=True)
+        self.pause = pause
         self.ending = threading.Event()
         self.topic = topic
+        self.partitions = partitions
         self.written = 0
         """Records in every partition, final when the thread has ended."""
         self.lost: list[str] = []
@@ -46,14 +51,15 @@ class Load(threading.Thread):
                 "bootstrap.servers": bootstrap,
                 "enable.idempotence": True,  # for the order of records when a send is repeated
                 "linger.ms": 2,
+                "reconnect.backoff.max.ms": 200,
                 "log_level": 0,
             }
         )
 
     def run(self) -> None:
-        while not self.ending.wait(0.005):
+        while not self.ending.wait(self.pause):
             value = b"%d" % self.written
-            for partition in range(PARTITIONS):
+            for partition in range(self.partitions):
                 self.client.produce(
                     self.topic, value, partition=partition, on_delivery=self._delivered
                 )
