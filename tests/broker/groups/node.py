@@ -44,12 +44,12 @@ class GroupNode(HostedNode):
         self.count += 1
         return str(UUID(int=self.count))
 
-    async def start(self, partitions: int = 1) -> "GroupNode":
-        """Everything is there."""
+    async def start(self, **config: str) -> "GroupNode":
+        """Everything is there; `config` is the offsets topic's (see `host`)."""
         await self.store.start()
         for topic in ("t", "u"):
             self.host(topic, 2)
-        self.host(OFFSETS_TOPIC, partitions)
+        self.host(OFFSETS_TOPIC, **config)
         return self
 
     async def stop(self) -> None:
