@@ -21,7 +21,7 @@ from fnmatch import fnmatchcase
 from compat import corpus
 from compat.compare import Difference, Entry, Explained, in_span
 from compat.generate import generated_items
-from compat.offered import NEW, OFFERED, OLD, judge_of
+from compat.offered import COVERED, NEVER_REFUSED, NEW, OFFERED, OLD, judge_of
 from compat.play import Item, Judge, Live, Player, Report
 from compat.recording import Recording, write_recordings
 from compat.reference import (
@@ -43,7 +43,11 @@ def plan(arguments: argparse.Namespace) -> list[Item]:
     """The cases and versions that the command line asks for."""
     corpus.load()
     items = []
+    references_only = arguments.record or arguments.subject
+    known = COVERED if references_only else OFFERED
     for case in CASES:
+        if case.api not in known:
+            continue
         if arguments.api and case.api not in arguments.api:
             continue
         if arguments.case and not fnmatchcase(case.name, arguments.case):
@@ -63,7 +67,8 @@ def _judged(case: Case) -> Iterator[tuple[str, list[int]]]:
     """The versions at which a case is played, by judge."""
     low, high = case.versions
     for judge in (OLD, NEW):
-        versions = [v for v in range(low, high + 1) if judge_of(case.api, v) == judge]
+        judges = {v: case.judge or judge_of(case.api, v) for v in range(low, high + 1)}
+        versions = [v for v in judges if judges[v] == judge]
         if versions:
             yield judge, versions
 
@@ -121,6 +126,7 @@ def sides(
                 judges[name] = Recording(name)
             else:
                 side = stack.enter_context(reference_side(references[name]))
+                side.learn_versions()
                 side.warm_up()
                 judges[name] = Live(side)
         yield judges, subject
@@ -206,7 +212,7 @@ def uncovered(report: Report) -> list[str]:
     for api, (low, high) in OFFERED.items():
         for version in range(low, high + 1):
             good, bad = report.accepted[api, version], report.refused[api, version]
-            if not good or bad < 2:
+            if not good or (bad < 2 and (api, version) not in NEVER_REFUSED):
                 lacking.append(f"{api} v{version}: {good} accepted, {bad} refused")
     return lacking
 

@@ -1,5 +1,6 @@
 """Answers as plain values (numbers, texts, lists, mappings), without what may differ."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,9 @@ from protocol.wire import ZERO_UUID, FieldSpec
 IGNORED = "<ignored>"
 MAYBE_TEXT = "<text or null>"
 """The sentence of a refusal: whether there is one is as much each broker's own as its words."""
-_NONE = {"topic id": (ZERO_UUID,), "session id": (0,), "producer id": (-1,)}
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_SHORT_UUID = re.compile(r"[A-Za-z0-9_-]{22}")
+_NONE = {"topic id": (ZERO_UUID,), "session id": (0,), "producer id": (-1,), "metadata hash": (0,)}
 """The values of a space that mean "none" and are compared as they are."""
 
 
@@ -22,6 +25,12 @@ class Aliases:
         self.host = host
         self.port = port
         self._symbols: dict[str, dict[Any, str]] = {}
+
+    def copy(self) -> "Aliases":
+        """The same symbols, to be added to apart."""
+        made = Aliases(self.host, self.port)
+        made._symbols = {space: dict(known) for space, known in self._symbols.items()}
+        return made
 
     def seed(self, space: str, value: Any, symbol: str) -> None:
         """Fixes the symbol of a value that is known before the first answer."""
@@ -36,6 +45,12 @@ class Aliases:
             count = sum(1 for s in known.values() if s.startswith(f"<{space} "))
             known[value] = f"<{space} {count + 1}>"
         return known[value]
+
+    def named(self, value: str) -> str:
+        """A text in which every UUID, and one that is a UUID in Kafka's short form, is a symbol."""
+        if _SHORT_UUID.fullmatch(value):
+            return str(self.symbol("uuid", value))
+        return _UUID.sub(lambda found: str(self.symbol("uuid", found[0])), value)
 
     def address(self, value: Any) -> Any:
         if value == self.host:
@@ -106,10 +121,14 @@ class _Walk:
     def ruled(self, rule: Rule, value: Any, path: str) -> Any:
         if rule.how == "ignore":
             return IGNORED
+        if rule.how == "numbers":
+            return value if value is None else sorted(value)
         if rule.how == "sign":
             return (value > 0) - (value < 0)
         if rule.how == "alias":
             return self.aliases.symbol(rule.argument[0], value)
+        if rule.how == "uuid":
+            return value if value is None else self.aliases.named(value)
         if rule.how == "address":
             return self.aliases.address(value)
         if rule.how == "time":
@@ -125,7 +144,7 @@ class _Walk:
 
 
 def _sortable(value: Any) -> tuple[bool, Any]:
-    return (value is not None, value)
+    return (value is not None, bytes(value) if isinstance(value, memoryview) else value)
 
 
 def _hide_own(config: dict[str, Any]) -> None:

@@ -1,10 +1,12 @@
-"""The APIs and versions that Odradek offers, and which of them each reference judges."""
+"""The APIs and versions that the corpus covers, and which of them each reference judges."""
 
+from broker.handlers import HANDLERS
 from compat.reference import VERSIONS
+from protocol.apis import API_BY_KEY
 
 OLD, NEW = VERSIONS
 
-OFFERED = {
+COVERED = {
     "ApiVersions": (0, 5),
     "Metadata": (0, 13),
     "Produce": (0, 13),
@@ -26,17 +28,58 @@ OFFERED = {
     "FindCoordinator": (0, 6),
     "ListConfigResources": (0, 1),
     "UpdateFeatures": (0, 2),
+    "JoinGroup": (0, 9),
+    "SyncGroup": (0, 5),
+    "Heartbeat": (0, 4),
+    "LeaveGroup": (0, 5),
+    "OffsetCommit": (0, 10),
+    "OffsetFetch": (0, 10),
+    "OffsetDelete": (0, 0),
+    "TxnOffsetCommit": (0, 6),
+    "DescribeGroups": (0, 6),
+    "ListGroups": (0, 5),
+    "DeleteGroups": (0, 3),
+    "ConsumerGroupHeartbeat": (0, 1),
+    "ConsumerGroupDescribe": (0, 1),
+    "ShareGroupHeartbeat": (1, 1),
+    "ShareGroupDescribe": (1, 1),
+    "ShareFetch": (1, 2),
+    "ShareAcknowledge": (1, 2),
+    "DescribeShareGroupOffsets": (0, 1),
+    "AlterShareGroupOffsets": (0, 0),
+    "DeleteShareGroupOffsets": (0, 0),
+    "AddPartitionsToTxn": (0, 5),
+    "AddOffsetsToTxn": (0, 4),
+    "EndTxn": (0, 5),
+    "WriteTxnMarkers": (0, 2),
+    "DescribeTransactions": (0, 0),
+    "ListTransactions": (0, 2),
 }
-"""What the corpus must cover; Odradek's own ApiVersions answer is held against it."""
+"""What the corpus has cases for; a broker that offers anything else has outgrown it."""
+
+_STEMS = frozenset(HANDLERS)
+_WITH_HANDLER = {api.name for api in API_BY_KEY.values() if api.stem in _STEMS}
+OFFERED = {name: span for name, span in COVERED.items() if name in _WITH_HANDLER}
+"""The part of it that this working tree offers; Odradek's own ApiVersions answer is held against
+it, and only these cases are played on Odradek. References are recorded for all."""
 
 LAST_OF_OLD = {
-    **{name: high for name, (_, high) in OFFERED.items()},
+    **{name: high for name, (_, high) in COVERED.items()},
     **{"ApiVersions": 4, "Metadata": 12, "Produce": 11, "Fetch": 17, "ListOffsets": 9},
-    **{"DescribeCluster": 1, "DescribeLogDirs": 4},
-    **{"UpdateFeatures": 1},
+    **{"DescribeCluster": 1, "DescribeLogDirs": 4, "UpdateFeatures": 1},
     **{"DescribeTopicPartitions": -1, "ListConfigResources": -1},
+    **{"OffsetCommit": 9, "OffsetFetch": 9, "TxnOffsetCommit": 4, "DescribeGroups": 5},
+    **{"DeleteGroups": 2, "EndTxn": 4, "WriteTxnMarkers": 1, "ListTransactions": 1},
+    **{"ConsumerGroupHeartbeat": -1, "ConsumerGroupDescribe": -1},
+    **{"ShareGroupHeartbeat": -1, "ShareGroupDescribe": -1},
+    **{"ShareFetch": -1, "ShareAcknowledge": -1, "DescribeShareGroupOffsets": -1},
+    **{"AlterShareGroupOffsets": -1, "DeleteShareGroupOffsets": -1},
 }
 """The last version of each API that 3.9.2 serves in ZooKeeper mode."""
+
+
+NEVER_REFUSED = frozenset(("ListGroups", version) for version in range(3))
+"""Requests without a body, and nothing that could be wrong with them."""
 
 
 def judge_of(api: str, version: int) -> str:
@@ -45,7 +88,7 @@ def judge_of(api: str, version: int) -> str:
 
 
 def pairs(new: bool) -> list[tuple[str, int]]:
-    """All (API, version) that one of the two judges."""
+    """All offered (API, version) that one of the two judges."""
     judge = NEW if new else OLD
     return [
         (api, version)

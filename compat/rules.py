@@ -1,15 +1,17 @@
 """What two right brokers may answer differently, and why: one table, read by `compat.normal`.
 
-A rule names an API (or `*`), a field by its path without indices, and how the field is compared,
-for all versions of the API or from one on:
+A rule names an API (as a shell pattern), a field by its path without indices, and how the field is
+compared, for all versions of the API or from one on:
 
     ignore    not at all
     sign      only whether it is negative, zero or positive
     alias     by order of first appearance within a case (same value, same symbol), in a named space
+    uuid      a text with every UUID in it as an alias
     address   the broker's own host or port becomes a symbol, anything else is compared as it is
     text      the wording is reported apart; whether there is one counts only without an error
     time      a time near the present becomes a symbol, anything else is compared as it is
     offer     a list of more than one API becomes a symbol
+    numbers   a list of numbers without a defined order is put in order
     sort      a list without a defined order is put in the order of these fields first
 """
 
@@ -42,6 +44,42 @@ RULES = (
     _rule("*", "*port", "address", why="each broker has its own"),
     _rule("*", "*error_message", "text", why=_OWN_WORDS),
     _rule("*", "*producer_id", "alias", "producer id", why="counted by each cluster for itself"),
+    _rule("*", "*member_id", "uuid", why="ends in a random UUID"),
+    _rule("JoinGroup", "leader", "uuid", why="ends in a random UUID"),
+    _rule("JoinGroup", "members", "sort", "metadata", "group_instance_id", why=_HASHED),
+    _rule(
+        "DescribeGroups",
+        "groups.members",
+        "sort",
+        "client_id",
+        "group_instance_id",
+        "member_metadata",
+        "member_assignment",
+        why=_HASHED,
+    ),
+    _rule(
+        "ConsumerGroupDescribe", "groups.members", "sort", "client_id", "instance_id", why=_HASHED
+    ),
+    _rule("ConsumerGroupDescribe", "*.topic_partitions", "sort", "topic_name", why=_HASHED),
+    _rule("ConsumerGroupDescribe", "*.partitions", "numbers", why=_HASHED),
+    _rule("ConsumerGroupHeartbeat", "*.topic_partitions", "sort", "topic_id", why=_HASHED),
+    _rule("ConsumerGroupHeartbeat", "*.partitions", "numbers", why=_HASHED),
+    _rule("ShareGroupDescribe", "groups.members", "sort", "client_id", why=_HASHED),
+    _rule("*Share*", "*.topic_partitions", "sort", "topic_name", "topic_id", why=_HASHED),
+    _rule("*Share*", "*.topics", "sort", "topic_name", why=_HASHED),
+    _rule("ShareGroup*", "*.partitions", "numbers", why=_HASHED),
+    _rule("*ShareGroupOffsets", "*.partitions", "sort", "partition_index", why=_HASHED),
+    _rule("*ShareGroupOffsets", "responses", "sort", "topic_name", why=_HASHED),
+    _rule("Share*", "responses", "sort", "topic_id", why=_HASHED),
+    _rule("Share*", "responses.partitions", "sort", "partition_index", why=_HASHED),
+    _rule("ListGroups", "groups", "sort", "group_id", why=_HASHED),
+    _rule("DescribeTransactions", "*_start_time_ms", "time", why="taken from the clock"),
+    _rule("DescribeTransactions", "*.topics", "sort", "topic", why=_HASHED),
+    _rule("DescribeTransactions", "*.partitions", "numbers", why=_HASHED),
+    _rule("ListTransactions", "transaction_states", "sort", "transactional_id", why=_HASHED),
+    _rule("WriteTxnMarkers", "markers", "sort", "producer_id", why=_HASHED),
+    _rule("WriteTxnMarkers", "markers.topics", "sort", "name", why=_HASHED),
+    _rule("WriteTxnMarkers", "*.partitions", "sort", "partition_index", why=_HASHED),
     _rule("Fetch", "session_id", "alias", "session id", why="chosen at random"),
     _rule("Produce", "*.log_append_time_ms", "time", why="taken from the clock"),
     _rule("DescribeProducers", "*.last_timestamp", "time", why="taken from the clock"),
@@ -110,6 +148,6 @@ SET_AT_START = frozenset(
 def rule_for(api: str, version: int, path: str) -> Rule | None:
     """The first rule of the table that fits."""
     for rule in RULES:
-        if version >= rule.since and rule.api in ("*", api) and fnmatchcase(path, rule.path):
+        if version >= rule.since and fnmatchcase(api, rule.api) and fnmatchcase(path, rule.path):
             return rule
     return None

@@ -24,7 +24,7 @@ from typing import Any
 from compat.normal import Aliases, normalise
 from compat.wire_client import ANSWERED, CLOSED, NOTHING_DUE, Link, Outcome
 from protocol import apis
-from protocol.compiler import decoder, encoder
+from protocol.compiler import decoder, encoder, specs_of
 from protocol.errors import Malformed
 from protocol.header import RequestHeader, encode_request_header, response_header_version
 
@@ -43,7 +43,8 @@ class Topic:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One function of the corpus. `alone`: no other case may run beside it."""
+    """One function of the corpus. `alone`: no other case may run beside it. `judge`: which
+    reference judges all of its versions; None: the one that judges the version (`offered`)."""
 
     api: str
     name: str
@@ -51,6 +52,7 @@ class Case:
     versions: tuple[int, int]
     topics: Mapping[str, Topic]
     alone: bool
+    judge: str | None = None
 
     @property
     def text(self) -> str:
@@ -68,6 +70,7 @@ def case(
     *,
     topics: Mapping[str, Topic] | None = None,
     alone: bool = False,
+    judge: str | None = None,
 ) -> Callable[[Callable[["Run"], None]], Callable[["Run"], None]]:
     """Adds a function to the corpus, for these versions (both ends inclusive) or for all."""
 
@@ -75,7 +78,7 @@ def case(
         declared = api_named(api)
         span = versions or (declared.min_version, declared.latest_stable)
         name = act.__name__.replace("_", "-")
-        CASES.append(Case(api, name, act, span, dict(topics or {}), alone))
+        CASES.append(Case(api, name, act, span, dict(topics or {}), alone, judge))
         return act
 
     return add
@@ -100,6 +103,18 @@ class Step:
     request: bytes = b""
 
 
+@dataclass(slots=True)
+class Pending:
+    """A request whose answer was not waited for yet."""
+
+    api: str
+    version: int
+    correlation: int
+    link: str
+    frame: bytes
+    step: str | None
+
+
 class Stopped(Exception):
     """A case cannot go on at this side, because an answer it builds on did not come."""
 
@@ -116,6 +131,8 @@ class Run:
         self._links: dict[str, Link] = {}
         self._correlation = 0
         self.aliases = Aliases(side.host, side.port)
+        self.starts: dict[str, int] = {}
+        """Internal topics that are watched -> the offset from which on (see `compat.stored`)."""
         for alias, name in self._names.items():
             if name in side.topic_ids:
                 self.aliases.seed("topic id", side.topic_ids[name], f"<id of {alias}>")
@@ -129,6 +146,14 @@ class Run:
     def fresh(self, alias: str) -> str:
         """A topic name that nobody used yet; the same at every side."""
         return str(self.side.topic_name(self.case, self.version, alias))
+
+    def group(self, alias: str = "group") -> str:
+        """A group id that only this case uses; the same at every side."""
+        return self.fresh(alias)
+
+    def transactional_id(self, alias: str = "tx") -> str:
+        """A transactional id that only this case uses."""
+        return self.fresh(alias)
 
     def topic_id(self, alias: str) -> bytes:
         return typing.cast(bytes, self.side.topic_ids[self._names[alias]])
@@ -152,40 +177,86 @@ class Run:
         step: str | None = None,
         patience: float | None = None,
         answered: bool = True,
+        client: str = CLIENT_ID,
+        keep: Callable[[Any], None] | None = None,
         **fields: Any,
     ) -> Any:
         """Sends one request and writes down the outcome; gives the decoded answer, or None.
 
         `link` names one of the case's connections. `answered=False`: no answer is due (acks 0).
+        `keep` takes out of the answer what is not this case's before it is written down.
         """
-        frame = self.frame(api, version, fields)
+        frame = self.frame(api, version, fields, client)
         connection = self.link(link)
         if answered:
             outcome = connection.exchange(frame, patience)
         else:
             outcome = connection.expect_nothing(frame)
-        return self.note(api, version, outcome, frame, step)
+        return self.note(api, version, outcome, frame, step, keep=keep)
+
+    def begin(
+        self,
+        api: str,
+        version: int,
+        *,
+        link: str = "main",
+        step: str | None = None,
+        client: str = CLIENT_ID,
+        **fields: Any,
+    ) -> Pending:
+        """Sends a request whose answer may have to wait for others; see `waits` and `finish`."""
+        frame = self.frame(api, version, fields, client)
+        self.link(link).send(frame)
+        return Pending(api, version, self._correlation, link, frame, step)
+
+    def waits(self, *pending: Pending, seconds: float = 0.15) -> None:
+        """Writes down for each whether it is still without an answer, `seconds` from now."""
+        time.sleep(seconds)
+        for each in pending:
+            kind = "answered already" if self.link(each.link).has_something() else "waits"
+            label = f"{each.step or each.api} waits"
+            self.steps.append(Step(label, each.api, each.version, kind))
+
+    def finish(self, pending: Pending, patience: float | None = None) -> Any:
+        """Takes the answer of a request that was begun; gives it decoded, or None."""
+        outcome = self.link(pending.link).receive(patience)
+        return self.note(
+            pending.api,
+            pending.version,
+            outcome,
+            pending.frame,
+            pending.step,
+            correlation=pending.correlation,
+        )
 
     def ask_until(self, ready: Callable[[Any], bool], api: str, version: int, **fields: Any) -> Any:
         """Repeats a request until its answer satisfies `ready`; only the last is written down."""
         end = time.monotonic() + SETTLE_SECONDS
         while True:
+            known = self.aliases.copy()
             answer = self.ask(api, version, **fields)
             if answer is None or ready(answer) or time.monotonic() > end:
                 return answer
             self.steps.pop()
+            self.aliases = known
             time.sleep(0.02)
+
+    def pause(self, seconds: float) -> None:
+        """Lets time go by, where nothing that could be asked would show that it did."""
+        time.sleep(seconds)
 
     def settle(self, *names: str) -> None:
         """Waits until these topics have leaders; a KRaft broker learns of them after its answer."""
         self.side.settle(names)
 
-    def frame(self, api: str, version: int, fields: Mapping[str, Any]) -> bytes:
+    def frame(
+        self, api: str, version: int, fields: Mapping[str, Any], client: str = CLIENT_ID
+    ) -> bytes:
         """The bytes of a request, without the length in front."""
         key = api_named(api).key
         out = bytearray()
         self._correlation += 1
-        encode_request_header(RequestHeader(key, version, self._correlation, CLIENT_ID), out)
+        encode_request_header(RequestHeader(key, version, self._correlation, client), out)
         cls = apis.request_class(key)
         encoder(cls, version)(build(cls, fields), out)
         return bytes(out)
@@ -243,7 +314,15 @@ class Run:
         return found
 
     def note(
-        self, api: str, version: int, outcome: Outcome, frame: bytes, step: str | None = None
+        self,
+        api: str,
+        version: int,
+        outcome: Outcome,
+        frame: bytes,
+        step: str | None = None,
+        *,
+        correlation: int | None = None,
+        keep: Callable[[Any], None] | None = None,
     ) -> Any:
         """Writes an outcome down; gives the decoded answer, if there is one."""
         done = Step(step or f"{len(self.steps) + 1} {api}", api, version, outcome.kind)
@@ -252,18 +331,21 @@ class Run:
         if outcome.kind != ANSWERED:
             return None
         try:
-            answer = self._decode(api, version, outcome.frame)
+            answer = self._decode(api, version, outcome.frame, correlation)
         except (Malformed, struct.error) as error:
             done.kind = f"undecodable answer ({error}): {outcome.frame[:200].hex()}"
             return None
+        if keep is not None:
+            keep(answer)
         done.answer = normalise(api, version, answer, self.aliases, done.texts, done.errors)
         return answer
 
-    def _decode(self, api: str, version: int, frame: bytes) -> Any:
+    def _decode(self, api: str, version: int, frame: bytes, wanted: int | None) -> Any:
         key = api_named(api).key
         correlation = struct.unpack_from(">i", frame)[0]
-        if correlation != self._correlation:
-            raise Malformed(f"correlation id {correlation} instead of {self._correlation}")
+        wanted = self._correlation if wanted is None else wanted
+        if correlation != wanted:
+            raise Malformed(f"correlation id {correlation} instead of {wanted}")
         pos = 4
         if key == 18 and struct.unpack_from(">h", frame, 4)[0] == 35:
             version = 0
@@ -341,6 +423,23 @@ def build(cls: type[Any], fields: Mapping[str, Any]) -> Any:
     return cls(**{name: _value(hints[name], value) for name, value in fields.items()})
 
 
+def fitted(api: str, version: int, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of some fields, at every depth, that this version of the request carries."""
+    return _fitted(apis.request_class(api_named(api).key), version, fields)
+
+
+def _fitted(cls: type[Any], version: int, fields: Mapping[str, Any]) -> dict[str, Any]:
+    out = {}
+    for spec in specs_of(cls):
+        if spec.name in fields and spec.in_version(version):
+            value = fields[spec.name]
+            inner = spec.element.struct if spec.element is not None else None
+            if inner is not None and value is not None:
+                value = [_fitted(inner, version, item) for item in value]
+            out[spec.name] = value
+    return out
+
+
 def _value(hint: Any, value: Any) -> Any:
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         hint = next(a for a in typing.get_args(hint) if a is not type(None))
@@ -359,6 +458,7 @@ __all__ = [
     "NOTHING_DUE",
     "SHARED",
     "Case",
+    "Pending",
     "Run",
     "Step",
     "Stopped",
@@ -366,4 +466,5 @@ __all__ = [
     "api_named",
     "build",
     "case",
+    "fitted",
 ]

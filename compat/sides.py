@@ -7,15 +7,18 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from broker.cluster.layout import encode_uuid
 from compat.reference import NODE_ID, SMALL, Reference, answers_api_versions
 from compat.script import Case, Run, Topic, api_named
 from compat.wire_client import Link
 
 START_SECONDS = 30.0
+GROUP_COORDINATOR, TRANSACTION_COORDINATOR, SHARE_COORDINATOR = range(3)
 CHUNK = 200
 
 SETTINGS = {
@@ -28,8 +31,21 @@ SETTINGS = {
     "num.network.threads": "2",
     "num.io.threads": "4",
     "background.threads": "2",
+    "group.min.session.timeout.ms": "100",
+    "group.max.size": "5",
+    "group.consumer.min.session.timeout.ms": "100",
+    "group.consumer.min.heartbeat.interval.ms": "50",
+    "group.consumer.max.size": "5",
+    "group.consumer.assignment.interval.ms": "0",
+    "group.share.min.session.timeout.ms": "100",
+    "group.share.min.heartbeat.interval.ms": "50",
+    "group.share.max.size": "10",
+    "group.share.assignment.interval.ms": "0",
+    "group.share.min.record.lock.duration.ms": "1000",
+    "transaction.abort.timed.out.transaction.cleanup.interval.ms": "100",
 }
-"""Broker settings that every side starts with, for equal answers, small logs and a quick start."""
+"""Broker settings that every side starts with, for equal answers, small logs, a quick start, and
+groups and transactions that a case can let expire."""
 
 
 class NotReady(Exception):
@@ -46,6 +62,7 @@ class Side:
         self.topic_ids: dict[str, bytes] = {}
         self.served: dict[int, tuple[int, int]] = {}
         self._coordinators: set[int] = set()
+        self._coordinating = threading.Lock()
         self._scratch = Case("Metadata", "setup", lambda run: None, (0, 0), {}, False)
 
     def setup_run(self) -> Run:
@@ -161,13 +178,26 @@ class Side:
         run.close()
 
     def coordinator(self, kind: int) -> None:
-        """Waits until a coordinator of that type is known."""
-        if kind in self._coordinators:
-            return
-        run = self.setup_run()
-        run.ask_until(lambda a: a.error_code == 0, "FindCoordinator", 1, key="any", key_type=kind)
-        run.close()
-        self._coordinators.add(kind)
+        """Waits until the coordinators of that type are known and have loaded what they keep."""
+        with self._coordinating:
+            if kind in self._coordinators:
+                return
+            run = self.setup_run()
+            if kind == SHARE_COORDINATOR:
+                key = f"any:{encode_uuid(bytes(15) + bytes([1]))}:0"
+                run.ask_until(lambda a: a.coordinators[0].error_code == 0, "FindCoordinator", 6,
+                              key_type=kind, coordinator_keys=[key])  # fmt: skip
+            else:
+                run.ask_until(lambda a: a.error_code == 0, "FindCoordinator", 1,
+                              key="any", key_type=kind)  # fmt: skip
+            if kind == GROUP_COORDINATOR and self.serves("OffsetFetch", 7):
+                run.ask_until(lambda a: a.error_code == 0, "OffsetFetch", 7,
+                              group_id="any", topics=[])  # fmt: skip
+            if kind == TRANSACTION_COORDINATOR and self.serves("DescribeTransactions", 0):
+                run.ask_until(lambda a: a.transaction_states[0].error_code == 105,
+                              "DescribeTransactions", 0, transactional_ids=["any"])  # fmt: skip
+            run.close()
+            self._coordinators.add(kind)
 
     def _fill(self, run: Run, name: str, data: bytes) -> None:
         body = [{"name": name, "partition_data": [{"index": 0, "records": data}]}]

@@ -4,6 +4,7 @@ Nothing here retries, follows leaders or hides an error: one frame goes out, and
 answer, a closed connection, or silence.
 """
 
+import select
 import socket
 import struct
 from dataclasses import dataclass
@@ -83,6 +84,12 @@ class Link:
             return Outcome(NOTHING_DUE)
         self.close()
         return outcome
+
+    def has_something(self) -> bool:
+        """Whether an answer, or the end, can be received without waiting."""
+        if self._received:
+            return True
+        return bool(select.select([self._open()], [], [], 0)[0])
 
     def finish_writing(self) -> None:
         """Closes the sending half."""
