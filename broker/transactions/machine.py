@@ -37,8 +37,9 @@ EPOCH_BUMP: Final = 2
 """Transactions from this version on have an epoch each (KIP-890)."""
 TIMEOUT, EXPIRY = "timeout", "expiry"
 """Purposes of timers; their keys are (purpose, transactional id)."""
-NO_ID_RETRY_MS: Final = 1000
-"""Before a time-out that found no producer id at hand is tried again."""
+RETRY_MS: Final = 1000
+"""Before what a timer was to bring about is tried again, should it have failed: no producer id was
+at hand, or the record was not taken."""
 
 
 class Answer(NamedTuple):
@@ -117,7 +118,7 @@ class TransactionMachine:
         for _, transaction in sorted(self.transactions.items()):
             self._watch(transaction)
             if transaction.state in PREPARING:
-                work.append(transaction.markers())
+                work.append(transaction.markers(resumed=True))
         return Outcome(work=work)
 
     def _watch(self, transaction: Transaction) -> None:
@@ -326,10 +327,8 @@ class TransactionMachine:
             raised = replace(found, producer_epoch=epoch, last_producer_epoch=NO_EPOCH)
             fenced = self._ended(raised, now_ms, False, 0)
         if fenced is None:
-            if who is not None:
-                return _refuse(who, ErrorCode.COORDINATOR_LOAD_IN_PROGRESS)
-            self._timers.set((TIMEOUT, found.transactional_id), now_ms + NO_ID_RETRY_MS)
-            return NOTHING
+            load = ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
+            return NOTHING if who is None else _refuse(who, load)
         again = Answer(ErrorCode.CONCURRENT_TRANSACTIONS)
         return self._write(fenced, () if who is None else ((who, again),))
 
@@ -366,20 +365,29 @@ class TransactionMachine:
             )
         )
 
+    def awaits_completion(self, transactional_id: str, producer: tuple[int, int]) -> bool:
+        """Whether all markers are written but the record that says so is not: `markers_written`
+        has to be told again."""
+        found = self.transactions.get(transactional_id)
+        return (
+            found is not None
+            and found.state in PREPARING
+            and (found.producer_id, found.producer_epoch) == producer
+            and not found.partitions
+        )
+
     # --- timers
 
     def expired(self, timer: Any, now_ms: int) -> Outcome:
         """A transaction's time is over, or an idle id's."""
         purpose, transactional_id = timer
         found = self.transactions.get(transactional_id)
-        if found is None:
+        due = (State.ONGOING,) if purpose == TIMEOUT else IDLE
+        if found is None or found.state not in due:
             return NOTHING
+        self._timers.set(timer, now_ms + RETRY_MS)
         if purpose == TIMEOUT:
-            if found.state != State.ONGOING:
-                return NOTHING
             return self._fence(found, now_ms)
-        if found.state not in IDLE:
-            return NOTHING
         return Outcome((tombstone(transactional_id),))
 
 

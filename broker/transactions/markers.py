@@ -28,6 +28,10 @@ STRICT_EPOCHS = 2
 FIRST_RETRY_S = 0.05
 LAST_RETRY_S = 1.0
 """Pauses before markers are sent again: from the first, doubled each time, up to the last."""
+PATIENCE = 6
+"""How often a coordinator that goes on after a restart looks for partitions that the cluster seems
+not to have: it may not have been told of all topics yet, and a marker left out would leave its
+partition's readers waiting for ever."""
 
 Results = dict[TopicPartition, ErrorCode]
 Done = Callable[[Results], None]
@@ -279,6 +283,7 @@ class _Ending:
         self._index = index
         self._work = work
         self._pause = FIRST_RETRY_S
+        self._looks = 0
         self._fenced = False
         self._marker = Marker(
             work.producer_id, work.producer_epoch, work.committed, epoch, work.transaction_version
@@ -303,7 +308,10 @@ class _Ending:
                 gone.append(key)
             else:
                 leaders.setdefault(info.leader, []).append(key)
-        if gone or not partitions:
+        self._looks += 1
+        if gone and self._work.resumed and self._looks < PATIENCE:
+            self._again(gone)
+        elif gone or not partitions:
             self._written(gone)
         for broker_id, keys in sorted(leaders.items()):
             if broker_id == NO_LEADER:
@@ -345,9 +353,15 @@ class _Ending:
     def _written(self, partitions: list[TopicPartition]) -> None:
         work = self._work
         producer = (work.producer_id, work.producer_epoch)
-        self._sender.node.transactions.feed(
+        coordinator = self._sender.node.transactions
+        coordinator.feed(
             self._index,
             lambda machine, now_ms: machine.markers_written(
                 work.transactional_id, producer, partitions, now_ms
             ),
         )
+        machine = coordinator.find(work.transactional_id)
+        if not isinstance(machine, ErrorCode) and machine.awaits_completion(
+            work.transactional_id, producer
+        ):
+            self._again([])  # the record was not taken

@@ -43,7 +43,8 @@ TITLES: Final = frozenset(state.title for state in State)
 
 
 class EndMarkers(NamedTuple):
-    """The end of a transaction, to be written into its partitions."""
+    """The end of a transaction, to be written into its partitions. `resumed`: by a coordinator that
+    has just been loaded."""
 
     transactional_id: str
     producer_id: int
@@ -51,6 +52,7 @@ class EndMarkers(NamedTuple):
     committed: bool
     partitions: tuple[TopicPartition, ...]
     transaction_version: int
+    resumed: bool = False
 
 
 @dataclass(slots=True)
@@ -94,7 +96,7 @@ class Transaction:
             return self.next_producer_id, 0
         return self.producer_id, self.producer_epoch
 
-    def markers(self) -> EndMarkers:
+    def markers(self, *, resumed: bool = False) -> EndMarkers:
         """What a transaction that is prepared still has to have written."""
         return EndMarkers(
             self.transactional_id,
@@ -103,6 +105,7 @@ class Transaction:
             self.committed,
             tuple(sorted(self.partitions)),
             self.client_version,
+            resumed,
         )
 
 

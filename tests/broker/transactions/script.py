@@ -91,18 +91,13 @@ class Script:
         self.lines.append("= " + " ".join(code.name for code in codes))
 
     def written(self, producer: tuple[int, int], *names: str, tid: str = "t") -> None:
-        self._feed(
-            f"written {tid} {producer[0]}/{producer[1]} {' '.join(names)}",
-            self.machine.markers_written(
-                tid, producer, [_key(name) for name in names], START_MS + self.now
-            ),
-        )
+        self.lines.append(f"> written {tid} {producer[0]}/{producer[1]} {' '.join(names)}")
+        keys = [_key(name) for name in names]
+        self._come_of(self.machine.markers_written(tid, producer, keys, START_MS + self.now))
 
     def fire(self, purpose: str, tid: str = "t") -> None:
-        self._feed(
-            f"{purpose} {tid} at {self.now}",
-            self.machine.expired((purpose, tid), START_MS + self.now),
-        )
+        self.lines.append(f"> {purpose} {tid} at {self.now}")
+        self._come_of(self.machine.expired((purpose, tid), START_MS + self.now))
 
     def restart(self) -> None:
         """A new machine from what was written."""
@@ -116,13 +111,9 @@ class Script:
     # --- what comes of it
 
     def _tell(self, what: str, decide: Any) -> None:
-        who = Waiting(lambda code: Answer(code))
-        outcome = decide(self.machine, who, START_MS + self.now)
-        self._feed(what, outcome)
-
-    def _feed(self, what: str, outcome: Outcome) -> None:
         self.lines.append(f"> {what}")
-        self._come_of(outcome)
+        who = Waiting(lambda code: Answer(code))
+        self._come_of(decide(self.machine, who, START_MS + self.now))
 
     def _come_of(self, outcome: Outcome) -> None:
         if outcome.records and self.refusing:
@@ -178,9 +169,10 @@ def _markers(work: EndMarkers) -> str:
     what = "commit" if work.committed else "abort"
     names = _names(work.partitions) or "nowhere"
     version = _v(work.transaction_version)
+    resumed = " resumed" if work.resumed else ""
     return (
         f"! {what} {work.transactional_id} {work.producer_id}/{work.producer_epoch} "
-        f"{names}{version}"
+        f"{names}{version}{resumed}"
     )
 
 

@@ -497,9 +497,10 @@ def test_a_fence_uses_up_the_last_epoch() -> None:
         """
         > init t
         = COORDINATOR_LOAD_IN_PROGRESS
+        > timeout t at 60000
         @ timeout t at 61000
         > timeout t at 60000
-        > timeout t at 60000
+        @ timeout t at 61000
         t: PrepareAbort 1/32767 a-0 since 0 at 60000 then 7 v2
         ! abort t 1/32767 a-0 v2
         > written t 1/32767 a-0
@@ -573,6 +574,7 @@ def test_a_time_out_before_the_end() -> None:
         script,
         """
         > timeout t at 100
+        @ timeout t at 1100
         t: PrepareAbort 1/1 a-0 since 0 at 100
         ! abort t 1/1 a-0
         > commit t 1/0
@@ -606,6 +608,7 @@ def test_a_time_out_before_the_end_with_transactions_of_version_2() -> None:
         script,
         """
         > timeout t at 100
+        @ timeout t at 1100
         t: PrepareAbort 1/1 a-0 since 0 at 100 v2
         ! abort t 1/1 a-0 v2
         > commit t 1/0 v2
@@ -651,6 +654,7 @@ def test_idle_ids_are_forgotten() -> None:
         t: CompleteCommit 1/0 since 0 at 86400000
         @ expiry t at 172800000
         > expiry t at 172800000
+        @ expiry t at 172801000
         t: forgotten
         @ timeout t off
         @ expiry t off
@@ -751,9 +755,9 @@ def test_a_restart_in_every_state(level: int) -> None:
         [],
         ["@ expiry t at 86400000"],
         ["@ timeout t at 60010"],
-        ["! commit t 1/0 a-0,b-1"],
+        ["! commit t 1/0 a-0,b-1 resumed"],
         ["@ expiry t at 86400030"],
-        ["! abort t 1/0 c-0"],
+        ["! abort t 1/0 c-0 resumed"],
         ["@ expiry t at 86400040"],
     ]
 
@@ -772,7 +776,7 @@ def test_a_restart_between_two_epochs() -> None:
         script,
         """
         > restart
-        ! commit t 1/1 a-0 v2
+        ! commit t 1/1 a-0 v2 resumed
         > written t 1/1 a-0
         t: CompleteCommit 1/1 since 0 at 0 v2
         @ expiry t at 86400000
@@ -803,7 +807,7 @@ def test_a_restart_with_a_new_id_promised() -> None:
         script,
         """
         > restart
-        ! commit t 1/32767 a-0 v2
+        ! commit t 1/32767 a-0 v2 resumed
         > written t 1/32767 a-0
         t: CompleteCommit 2/0 since 0 at 0 before 1 v2
         @ expiry t at 86400000
@@ -824,3 +828,36 @@ def test_a_forgotten_id_stays_forgotten() -> None:
     script.restart()
     assert script.machine.transactions == {}
     assert script.text() == "@ timeout t off\n@ expiry t off\n> restart"
+
+
+def test_what_a_timer_could_not_do_is_tried_again() -> None:
+    script = begun(timeout=100)
+    script.now = 100
+    script.refusing = True
+    script.fire("timeout")
+    script.now = 1100
+    script.refusing = False
+    script.fire("timeout")
+    script.refusing = True
+    script.written((1, 1), "a-0")
+    assert script.machine.awaits_completion("t", (1, 1))
+    script.refusing = False
+    script.written((1, 1))
+    assert not script.machine.awaits_completion("t", (1, 1))
+    told(
+        script,
+        """
+        > timeout t at 100
+        @ timeout t at 1100
+        = refused
+        > timeout t at 1100
+        @ timeout t at 2100
+        t: PrepareAbort 1/1 a-0 since 0 at 1100 v2
+        ! abort t 1/1 a-0 v2
+        > written t 1/1 a-0
+        = refused
+        > written t 1/1\x20
+        t: CompleteAbort 1/1 since 0 at 1100 v2
+        @ expiry t at 86401100
+        """,
+    )

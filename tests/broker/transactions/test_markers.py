@@ -18,6 +18,7 @@ from protocol.messages.write_txn_markers import (
     WritableTxnMarkerTopic,
     WriteTxnMarkersRequest,
 )
+from storage.config import LogConfig
 from tests.broker.transactions.part import TID, Part
 from tests.kit.faulty_files import FaultyFileSystem
 from tests.kit.hosted import BROKER, OTHER
@@ -253,6 +254,59 @@ async def test_a_deleted_topic_needs_no_markers(part: Part) -> None:
     await part.quiet()
     assert part.state() == State.COMPLETE_COMMIT
     assert (part.log("a"), part.log("b", 2)) == ([], [(0, COMMITTED)])
+
+
+async def test_topics_that_a_new_coordinator_has_not_heard_of_yet(part: Part) -> None:
+    part.host("c")
+    me = await open_at(part, b=[0], c=[0])
+    part.host("c", leader=OTHER, leader_epoch=1, isr=(OTHER,))
+    assert (await part.end(me))[0] == 0
+    await part.quiet()
+    assert part.state() == State.PREPARE_COMMIT
+    view = part.metadata.view
+    part.metadata.view = replace(view, topics={TRANSACTIONS_TOPIC: view.topics[TRANSACTIONS_TOPIC]})
+    part.host(TRANSACTIONS_TOPIC, leader_epoch=1)
+    while part.node.transactions.loading:
+        await asyncio.sleep(0)
+    part.metadata.view = view
+    part.host("c", leader_epoch=2)
+    await part.quiet()
+    assert part.state() == State.COMPLETE_COMMIT
+    assert part.log("b") == [(0, COMMITTED), (0, ("commit", 1))]
+    assert part.log("c") == [(0, ("commit", 1))]
+
+
+async def test_topics_that_a_new_coordinator_never_hears_of(part: Part) -> None:
+    me = await open_at(part, b=[0])
+    part.partition("b").leader = OTHER
+    assert (await part.end(me))[0] == 0
+    view = part.metadata.view
+    topics = {name: info for name, info in view.topics.items() if name != "b"}
+    part.metadata.view = replace(view, topics=topics)
+    part.host(TRANSACTIONS_TOPIC, leader_epoch=1)
+    await part.quiet()
+    assert part.state() == State.COMPLETE_COMMIT
+    assert part.log("b") == []
+
+
+async def test_a_record_that_is_not_taken_is_written_later(part: Part) -> None:
+    part.host("c")
+    me = await open_at(part, c=[0])
+    part.host("c", leader=OTHER, leader_epoch=1, isr=(OTHER,))
+    assert (await part.end(me))[0] == 0
+    await part.quiet()
+    log = part.partition(TRANSACTIONS_TOPIC).log
+    assert log is not None
+    log.config = LogConfig.from_strings({"min.insync.replicas": "2"})
+    part.host(TRANSACTIONS_TOPIC, leader_epoch=1, replicas=(OTHER,))
+    part.host("c", leader_epoch=2)
+    await part.quiet()
+    assert part.log("c") == [(0, ("commit", 1))]
+    assert part.state() == State.PREPARE_COMMIT
+    log.config = LogConfig()
+    await part.quiet()
+    assert part.state() == State.COMPLETE_COMMIT
+    assert len(part.log("c")) == 1
 
 
 async def test_offsets_that_are_being_loaded(part: Part) -> None:
