@@ -67,6 +67,7 @@ class _Call:
             version,
             self._producer,
         )
+        self._verification: Verification | None = None
         now_ms = node.clock.now_ms()
         self.writes: list[Write]
         topics, self.writes = read_rows(
@@ -89,17 +90,25 @@ class _Call:
         checks = adds or node.config.transaction_partition_verification_enable
         if not checks or states is None or states.has_ongoing_transaction(*self._producer):
             return self._write()
-        verification = states.begin_verification(
-            *self._producer, NO_SEQUENCE, node.clock.now_ms(), from_zero=False
-        )
         assert index is not None
+        self._begin(states)
         asked = ask_coordinator(
-            node, self._transactional_id, self._producer, [(OFFSETS_TOPIC, index)], add=adds
+            node,
+            self._transactional_id,
+            self._producer,
+            [(OFFSETS_TOPIC, index)],
+            add=adds,
+            again=lambda: self._begin(states),
+        )
+        return self._vouched(index, asked)
+
+    def _begin(self, states: "ProducerStates") -> None:
+        """Before each question: see `storage.producers.Verification`."""
+        self._verification = states.begin_verification(
+            *self._producer, NO_SEQUENCE, self._node.clock.now_ms(), from_zero=False
         )
 
-        return self._vouched(index, verification, asked)
-
-    async def _vouched(self, index: int, verification: "Verification", asked: Any) -> Any:
+    async def _vouched(self, index: int, asked: Any) -> Any:
         (code,) = await settled(asked)
         if code != ErrorCode.NONE:
             return self.refused(self._unvouched(code))
@@ -107,7 +116,7 @@ class _Call:
         if (
             states is not None
             and not states.has_ongoing_transaction(*self._producer)
-            and not states.is_verified(self._producer[0], verification)
+            and not states.is_verified(self._producer[0], self._verification)
         ):
             return self.refused(ErrorCode.INVALID_TXN_STATE)  # it has ended meanwhile
         return await settled(self._write())

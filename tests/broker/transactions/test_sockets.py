@@ -9,12 +9,19 @@ import pytest
 from protocol.messages.create_topics import CreatableTopic, CreateTopicsRequest
 from protocol.messages.describe_producers import DescribeProducersRequest, TopicRequest
 from protocol.messages.end_txn import EndTxnRequest
+from protocol.messages.find_coordinator import FindCoordinatorRequest
 from protocol.messages.list_offsets import (
     ListOffsetsPartition,
     ListOffsetsRequest,
     ListOffsetsTopic,
 )
 from protocol.messages.list_transactions import ListTransactionsRequest
+from protocol.messages.offset_fetch import OffsetFetchRequest, OffsetFetchRequestTopic
+from protocol.messages.txn_offset_commit import (
+    TxnOffsetCommitRequest,
+    TxnOffsetCommitRequestPartition,
+    TxnOffsetCommitRequestTopic,
+)
 from protocol.messages.write_txn_markers import (
     WritableTxnMarker,
     WritableTxnMarkerTopic,
@@ -415,3 +422,30 @@ def test_a_hanging_transaction_is_found_and_aborted() -> None:
         described = wire.call(DescribeProducersRequest([TopicRequest("t", [0])]), 0)
         (found,) = described.topics[0].partitions[0].active_producers
         assert (found.current_txn_start_offset, found.coordinator_epoch) == (-1, 0)
+
+
+def test_offsets_begin_the_next_transaction(
+    producer: Callable[..., Producer], reader: Wire, topic: str
+) -> None:
+    """Sent at once, without AddOffsetsToTxn (KIP-890): each waits for the markers before it."""
+    me = producer()
+    while reader.call(FindCoordinatorRequest(key="g", key_type=0), 1).error_code:
+        pass
+
+    def commit(offset: int) -> TxnOffsetCommitRequest:
+        row = TxnOffsetCommitRequestPartition(0, offset)
+        rows = [TxnOffsetCommitRequestTopic(topic, partitions=[row])]
+        return TxnOffsetCommitRequest(me.tid, "g", *me.me, topics=rows)
+
+    for number in range(20):
+        me.wire.send(commit(number), 5)
+        me.wire.send(EndTxnRequest(me.tid, *me.me, number != 19), 5)
+        me.become(me.producer_id, me.epoch + 1)
+    for _ in range(20):
+        answer = me.wire.receive()
+        assert [p.error_code for t in answer.topics for p in t.partitions] == [0]
+        assert me.wire.receive().error_code == 0
+    me.settle()
+    asked = OffsetFetchRequest(group_id="g", topics=[OffsetFetchRequestTopic(topic, [0])])
+    (found,) = reader.call(asked, 5).topics[0].partitions
+    assert (found.error_code, found.committed_offset) == (0, 18)
