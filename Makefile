@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DATA ?= data
 PORT ?= 9092
 
-.PHONY: help run test check fmt lint types imports bench kill fuzz differential
+.PHONY: help run test check fmt lint types imports bench kill exactly-once scale fuzz differential
 
 help:
 	@echo "make run           start a broker on 127.0.0.1:$(PORT), data in ./$(DATA)"
@@ -17,6 +17,8 @@ help:
 	@echo "make fmt           format the sources"
 	@echo "make bench         measure cost and latency beside the budgets"
 	@echo "make kill          kill the broker 50 times under load and look for lost records"
+	@echo "make exactly-once  kill 30 workers and the broker 10 times, look for lost or doubled records"
+	@echo "make scale         groups of every client grow and shrink under load"
 	@echo "make fuzz          one million mutated frames"
 	@echo "make differential  compare answers with a real Apache Kafka (needs Java)"
 
@@ -49,6 +51,12 @@ bench: $(VENV)/.test
 
 kill: $(VENV)/.test
 	$(BIN)/python -m tests.e2e.kill --rounds 50
+
+exactly-once: $(VENV)/.test
+	$(BIN)/python -m tests.e2e.exactly_once --worker-kills 30 --broker-kills 10
+
+scale: $(VENV)/.test
+	$(BIN)/python -m tests.e2e.scale
 
 fuzz: $(VENV)/.test
 	$(BIN)/python -m tests.fuzz.frames --count 1000000

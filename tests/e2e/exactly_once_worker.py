@@ -70,8 +70,15 @@ class Confluent:
         self.job = job
         self.error = KafkaException
         self.place = TopicPartition
-        common = {"bootstrap.servers": job.bootstrap, "log_level": 0, "reconnect.backoff.ms": 20}
-        common["reconnect.backoff.max.ms"] = 200
+        common = {
+            "bootstrap.servers": job.bootstrap,
+            "log_level": 0,
+            "reconnect.backoff.ms": 20,
+            "reconnect.backoff.max.ms": 200,
+            # librdkafka 2.16 forgets a cluster whose only broker is down, and its producer may then
+            # wait for ever in send_offsets_to_transaction for the broker that it has forgotten
+            "metadata.recovery.strategy": "none",
+        }
         self.producer = Producer(
             {
                 **common,
@@ -232,7 +239,9 @@ class AioKafka:
             await asyncio.gather(*sent)
             say(f"flushed {token} {len(sent)}")
             await self.producer.abort_transaction()
-            await self.consumer.seek_to_committed()
+            # its seek_to_committed leaves out what was read of partitions without a commit
+            for place in self.consumer.assignment():
+                self.consumer.seek(place, await self.consumer.committed(place) or 0)
             return
         offsets = {place: records[-1].offset + 1 for place, records in several.items()}
         await self.producer.send_offsets_to_transaction(offsets, self.job.group)
