@@ -15,6 +15,7 @@ def read_rows(
     topics: Iterable[Any],
     *,
     by_id: bool,
+    once: bool,
     topic_row: Callable[[str, bytes], Any],
     partition_row: Callable[[int], Any],
     committed: Callable[[Any], Committed],
@@ -22,29 +23,32 @@ def read_rows(
     """The response's topics, and what is to be written with its part of them.
 
     A partition that the cluster does not know has its code already: UNKNOWN_TOPIC_OR_PARTITION, or
-    UNKNOWN_TOPIC_ID. One that is named twice is there once, with what was said last. `topics` are
-    the request's; `committed` makes an offset of one of their partitions.
+    UNKNOWN_TOPIC_ID. A topic without partitions is left out. `once`: a partition that is named
+    twice is there once, with what was said last. Names that come again are one topic, ids are not.
+    `topics` are the request's; `committed` makes an offset of one of their partitions.
     """
-    rows: dict[str | bytes, Any] = {}
+    rows: list[Any] = []
+    found: dict[str | bytes, Any] = {}
     answers: dict[tuple[str | bytes, int], Any] = {}
-    writes: dict[tuple[str, int], Write] = {}
+    writes: dict[Any, Write] = {}
     for topic in topics:
         name = view.names.get(topic.topic_id) if by_id else topic.name
         info = None if name is None else view.topics.get(name)
         key = topic.topic_id if by_id else topic.name
-        row = rows.get(key)
-        if row is None:
-            row = rows[key] = topic_row(topic.name, topic.topic_id)
+        if topic.partitions and (by_id or key not in found):
+            found[key] = topic_row(topic.name, topic.topic_id)
+            rows.append(found[key])
         for asked in topic.partitions:
             index = asked.partition_index
-            answer = answers.get((key, index))
+            answer = answers.get((key, index)) if once else None
             if answer is None:
                 answer = answers[key, index] = partition_row(index)
-                row.partitions.append(answer)
+                found[key].partitions.append(answer)
             if name is None:
                 answer.error_code = ErrorCode.UNKNOWN_TOPIC_ID
             elif info is None or info.partition(index) is None:
                 answer.error_code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
             else:
-                writes[name, index] = Write(name, index, committed(asked), answer)
-    return list(rows.values()), list(writes.values())
+                place = (name, index) if once else len(writes)
+                writes[place] = Write(name, index, committed(asked), answer)
+    return rows, list(writes.values())

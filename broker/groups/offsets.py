@@ -33,8 +33,11 @@ SWEEP_OFFSETS = 5000
 SWEEP_RECORDS = 500
 """Tombstones that it writes at a time: far below a batch's largest size."""
 
-TOPIC_ID_SINCE = 10
-"""OffsetCommit version from which a group that is not there is told apart (KIP-848)."""
+TOPIC_ID_SINCE, TXN_TOPIC_ID_SINCE = 10, 6
+"""Versions of OffsetCommit and TxnOffsetCommit from which a group that is not there is told apart
+(KIP-848)."""
+NEW_TXN_SINCE = 5
+"""TxnOffsetCommit version from which it is as with OffsetCommit; before, it is brought about."""
 
 
 class Committer(NamedTuple):
@@ -148,9 +151,10 @@ class Offsets:
             return code
         if epoch < 0:
             return ErrorCode.NONE
-        if producer is not None or self.table.has(group_id):
+        adds, by_id = (NEW_TXN_SINCE, TXN_TOPIC_ID_SINCE) if producer else (0, TOPIC_ID_SINCE)
+        if version < adds or self.table.has(group_id):
             return ErrorCode.UNKNOWN_MEMBER_ID
-        newer = version >= TOPIC_ID_SINCE
+        newer = version >= by_id
         return ErrorCode.GROUP_ID_NOT_FOUND if newer else ErrorCode.ILLEGAL_GENERATION
 
     # --- reads

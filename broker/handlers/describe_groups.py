@@ -4,8 +4,8 @@ Versions 0-6: 1 throttle time (KIP-124); 2 throttling after the answer (KIP-219)
 operations (KIP-430); 4 static members (KIP-345); 5 flexible (KIP-482); 6 GROUP_ID_NOT_FOUND with a
 sentence (KIP-1043); before, a group that is not there is Dead without an error.
 
-A group of another kind is not there either. What members said and were given is shown in a stable
-group only. Without authorization every operation is allowed.
+A group of another kind is not there either. What members said is shown in a stable group only, and
+so is what they were given before version 6. Without authorization every operation is allowed.
 """
 
 from typing import TYPE_CHECKING
@@ -48,7 +48,7 @@ def _describe(node: "Node", version: int, group_id: str) -> DescribedGroup:
         return DescribedGroup(machine, group_id=group_id)
     group = machine.shared.groups.get(group_id)
     if isinstance(group, ClassicGroup):
-        return _classic(group)
+        return _classic(group, version)
     if group is None and machine.offsets.exists(group_id):
         return DescribedGroup(group_id=group_id, group_state=EMPTY)
     dead = DescribedGroup(group_id=group_id, group_state=DEAD)
@@ -59,8 +59,9 @@ def _describe(node: "Node", version: int, group_id: str) -> DescribedGroup:
     return dead
 
 
-def _classic(group: ClassicGroup) -> DescribedGroup:
+def _classic(group: ClassicGroup, version: int) -> DescribedGroup:
     stable = group.state == STABLE
+    assigned = stable or version >= NOT_FOUND_SINCE
     members = [
         DescribedGroupMember(
             m.member_id,
@@ -68,7 +69,7 @@ def _classic(group: ClassicGroup) -> DescribedGroup:
             m.client_id,
             m.client_host,
             m.metadata(group.protocol) if stable else b"",
-            m.assignment if stable else b"",
+            m.assignment if assigned else b"",
         )
         for m in group.members.values()
     ]

@@ -9,7 +9,8 @@ Version 0 keeps offsets apart, as Apache Kafka 3.9 does in ZooKeeper: what is co
 read with OffsetFetch 0 and nothing else, belongs to no member and has no metadata
 (`broker.cluster.old_offsets`). Any broker answers it.
 
-A partition named twice is answered once, the last offset counts. Left out: authorization.
+A partition named twice is answered once in versions 1-9, as in Apache Kafka; the last offset
+counts. Left out: authorization.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -69,6 +70,7 @@ def _read(
         node.metadata.view,
         request.topics,
         by_id=version >= TOPIC_ID_SINCE,
+        once=0 < version < TOPIC_ID_SINCE,
         topic_row=OffsetCommitResponseTopic,
         partition_row=OffsetCommitResponsePartition,
         committed=lambda asked: _committed(asked, now_ms, expires),

@@ -28,6 +28,8 @@ def handle(node: "Node", context: "Context", request: OffsetDeleteRequest) -> An
     topics: dict[str, OffsetDeleteResponseTopic] = {}
     known: dict[tuple[str, int], OffsetDeleteResponsePartition] = {}
     for topic in request.topics:
+        if not topic.partitions:
+            continue
         row = topics.setdefault(topic.name, OffsetDeleteResponseTopic(topic.name))
         answered = {p.partition_index for p in row.partitions}
         for index in dict.fromkeys(p.partition_index for p in topic.partitions):

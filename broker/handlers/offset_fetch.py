@@ -8,11 +8,12 @@ topic ids for names (KIP-848).
 
 Version 0 reads what OffsetCommit 0 has written and nothing else; see there. Nobody has committed:
 offset -1 without an error (version 0: UNKNOWN_TOPIC_OR_PARTITION), also for topics and groups that
-are not there. A partition named twice is answered once. Left out: authorization.
+are not there. A partition named twice is answered once before version 10, as in Apache Kafka. Left
+out: authorization.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from broker.groups.offset_table import Partitions, read_value
 from broker.waiting import gather, then
@@ -29,6 +30,7 @@ from protocol.messages.offset_fetch import (
     OffsetFetchResponseTopic,
     OffsetFetchResponseTopics,
 )
+from protocol.wire import ZERO_UUID
 
 if TYPE_CHECKING:
     from broker.cluster.view import ClusterView
@@ -39,9 +41,7 @@ SEVERAL_SINCE = 8
 TOPIC_ID_SINCE = 10
 GROUP_ERROR_SINCE = 2
 NOTHING: Partitions = {}
-
-Wanted = Mapping[str, Iterable[int]]
-"""Topic -> partitions; what was asked for, each once."""
+UNSTABLE = ErrorCode.UNSTABLE_OFFSET_COMMIT
 
 
 def handle(node: "Node", context: "Context", request: OffsetFetchRequest) -> Any:
@@ -94,31 +94,39 @@ def _fetch(node: "Node", version: int, group: OffsetFetchRequestGroup, stable: b
     )
 
 
-class _Asked:
-    """What a group is asked for: topics by name, and ids that nobody has."""
+class _Asked(NamedTuple):
+    """One topic that a group is asked for: `name` is None for an id that nobody has."""
 
-    __slots__ = ("ids", "unknown", "wanted")
-
-    def __init__(self) -> None:
-        self.wanted: dict[str, dict[int, None]] = {}
-        self.ids: dict[str, bytes] = {}
-        self.unknown: dict[bytes, dict[int, None]] = {}
+    name: str | None
+    topic_id: bytes
+    indexes: Sequence[int]
 
 
-def _asked(view: "ClusterView", version: int, topics: list[OffsetFetchRequestTopics]) -> _Asked:
-    asked = _Asked()
+def _asked(
+    view: "ClusterView", version: int, topics: list[OffsetFetchRequestTopics]
+) -> list[_Asked]:
+    """Before version 10 each partition is there once, and topics without any are left out."""
+    if version >= TOPIC_ID_SINCE:
+        return [
+            _Asked(view.names.get(topic.topic_id), topic.topic_id, topic.partition_indexes)
+            for topic in topics
+        ]
+    wanted: dict[str, dict[int, None]] = {}
     for topic in topics:
-        indexes = dict.fromkeys(topic.partition_indexes)
-        name: str | None = topic.name
-        if version >= TOPIC_ID_SINCE:
-            name = view.names.get(topic.topic_id)
-            if name is None:
-                asked.unknown.setdefault(topic.topic_id, {}).update(indexes)
-                continue
-            asked.ids[name] = topic.topic_id
-        assert name is not None
-        asked.wanted.setdefault(name, {}).update(indexes)
-    return asked
+        if topic.partition_indexes:
+            wanted.setdefault(topic.name, {}).update(dict.fromkeys(topic.partition_indexes))
+    return [_Asked(name, ZERO_UUID, list(indexes)) for name, indexes in wanted.items()]
+
+
+def _all(view: "ClusterView", version: int, have: Mapping[str, Partitions]) -> list[_Asked]:
+    """Everything that a group has; without topics whose id is wanted and that are gone."""
+    if version < TOPIC_ID_SINCE:
+        return [_Asked(name, ZERO_UUID, list(values)) for name, values in have.items()]
+    return [
+        _Asked(name, view.topics[name].topic_id, list(values))
+        for name, values in have.items()
+        if name in view.topics
+    ]
 
 
 def _look(
@@ -126,7 +134,7 @@ def _look(
     view: "ClusterView",
     version: int,
     group: OffsetFetchRequestGroup,
-    asked: _Asked | None,
+    asked: list[_Asked] | None,
     stable: bool,
 ) -> OffsetFetchResponseGroup:
     group_id, offsets = group.group_id, machine.offsets
@@ -134,33 +142,20 @@ def _look(
     if code != ErrorCode.NONE:
         return _refused(version, group_id, asked, code)
     have, table = offsets.table.topics(group_id), offsets.table
-    wanted: Wanted = have if asked is None else asked.wanted
     rows = []
-    for name, indexes in wanted.items():
-        topic_id = _id_of(view, version, name, asked)
-        if topic_id is None:
-            continue  # deleted, its offsets not yet
+    for name, topic_id, indexes in _all(view, version, have) if asked is None else asked:
+        if name is None:
+            rows.append(_failed("", topic_id, indexes, ErrorCode.UNKNOWN_TOPIC_ID))
+            continue
         values = have.get(name, NOTHING)
         partitions = [
-            _unstable(index)
-            if stable and table.is_pending(group_id, name, index)
-            else _offset(index, values.get(index))
+            _offset(index, values.get(index))
+            if not stable or not table.is_pending(group_id, name, index)
+            else OffsetFetchResponsePartitions(index, -1, error_code=UNSTABLE)
             for index in indexes
         ]
         rows.append(OffsetFetchResponseTopics(name, topic_id, partitions))
-    if asked is not None:
-        rows += _unknown(asked)
     return OffsetFetchResponseGroup(group_id, rows)
-
-
-def _id_of(view: "ClusterView", version: int, name: str, asked: _Asked | None) -> bytes | None:
-    """A topic's id, where the version tells it."""
-    if version < TOPIC_ID_SINCE:
-        return b"\0" * 16
-    if asked is not None:
-        return asked.ids[name]
-    info = view.topics.get(name)
-    return None if info is None else info.topic_id
 
 
 def _offset(index: int, value: bytes | None) -> OffsetFetchResponsePartitions:
@@ -170,35 +165,21 @@ def _offset(index: int, value: bytes | None) -> OffsetFetchResponsePartitions:
     return OffsetFetchResponsePartitions(index, offset, leader_epoch, metadata)
 
 
-def _unstable(index: int) -> OffsetFetchResponsePartitions:
-    return OffsetFetchResponsePartitions(index, -1, error_code=ErrorCode.UNSTABLE_OFFSET_COMMIT)
-
-
-def _unknown(asked: _Asked) -> list[OffsetFetchResponseTopics]:
-    code = ErrorCode.UNKNOWN_TOPIC_ID
-    return [
-        OffsetFetchResponseTopics(
-            "", topic_id, [OffsetFetchResponsePartitions(i, -1, error_code=code) for i in indexes]
-        )
-        for topic_id, indexes in asked.unknown.items()
-    ]
+def _failed(
+    name: str, topic_id: bytes, indexes: Sequence[int], code: ErrorCode
+) -> OffsetFetchResponseTopics:
+    """A topic whose partitions all have that code."""
+    rows = [OffsetFetchResponsePartitions(index, -1, error_code=code) for index in indexes]
+    return OffsetFetchResponseTopics(name, topic_id, rows)
 
 
 def _refused(
-    version: int, group_id: str, asked: _Asked | None, code: ErrorCode
+    version: int, group_id: str, asked: list[_Asked] | None, code: ErrorCode
 ) -> OffsetFetchResponseGroup:
     """The group's code, in version 1 that of each partition."""
     if version >= GROUP_ERROR_SINCE or asked is None:
         return OffsetFetchResponseGroup(group_id, error_code=code)
-    topics = [
-        OffsetFetchResponseTopics(
-            name,
-            partitions=[
-                OffsetFetchResponsePartitions(index, -1, error_code=code) for index in indexes
-            ],
-        )
-        for name, indexes in asked.wanted.items()
-    ]
+    topics = [_failed(a.name or "", a.topic_id, a.indexes, code) for a in asked]
     return OffsetFetchResponseGroup(group_id, topics)
 
 
@@ -206,6 +187,8 @@ async def _fetch_old(node: "Node", request: OffsetFetchRequest) -> OffsetFetchRe
     view, group_id = node.metadata.view, request.group_id
     topics: dict[str, OffsetFetchResponseTopic] = {}
     for topic in request.topics or ():
+        if not topic.partition_indexes:
+            continue
         row = topics.setdefault(topic.name, OffsetFetchResponseTopic(topic.name))
         known = {p.partition_index for p in row.partitions}
         for index in dict.fromkeys(topic.partition_indexes):

@@ -308,12 +308,19 @@ async def test_group_ids(part: GroupNode) -> None:
 
 
 async def test_partitions_named_twice(part: GroupNode) -> None:
-    assert await commit(part, "g", ("t", 0, 1), ("t", 0, 2), ("nope", 0, 1)) == {
-        ("t", 0): 0,
-        ("nope", 0): ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
-    }
-    rows = [OffsetFetchRequestTopic("t", [0, 1, 0]), OffsetFetchRequestTopic("t", [1, 7])]
-    answer = await part.ask(7, OffsetFetchRequest("g", rows))
+    """Once where Apache Kafka answers once; the last offset counts in any case."""
+    rows = [("t", 0, 1), ("u", 0, 1), ("t", 0, 2), ("nope", 0, 1)]
+    for version, told in ((0, ["t0 t0", "u0"]), (1, ["t0", "u0"]), (9, ["t0", "u0"])):
+        answer = await part.ask(version, commit_request("g", *rows))
+        seen = [
+            " ".join(f"{topic.name}{p.partition_index}" for p in topic.partitions)
+            for topic in answer.topics
+        ]
+        assert seen == [*told, "nope0"], version
+        assert [p.error_code for p in answer.topics[-1].partitions] == [3]
+    assert await fetch(part, "g", t=[0]) == {("t", 0): 2}
+    wanted = [OffsetFetchRequestTopic("t", [0, 1, 0]), OffsetFetchRequestTopic("t", [1, 7])]
+    answer = await part.ask(7, OffsetFetchRequest("g", wanted))
     assert [[p.partition_index for p in t.partitions] for t in answer.topics] == [[0, 1, 7]]
     topics = [OffsetDeleteRequestTopic("t", [OffsetDeleteRequestPartition(0)] * 2)] * 2
     answer = await part.ask(0, OffsetDeleteRequest("g", topics))
@@ -322,17 +329,33 @@ async def test_partitions_named_twice(part: GroupNode) -> None:
     assert [result.group_id for result in answer.results] == ["x", "y"]
 
 
+async def test_topics_without_partitions_are_left_out(part: GroupNode) -> None:
+    for version in (0, 9):
+        request = OffsetCommitRequest("g", topics=[OffsetCommitRequestTopic("t")])
+        assert (await part.ask(version, request)).topics == []
+        if version == 0:
+            request = OffsetFetchRequest("g", [OffsetFetchRequestTopic("t", [])])
+            assert (await part.ask(version, request)).topics == []
+    groups = [OffsetFetchRequestGroup("g", topics=[OffsetFetchRequestTopics("t")])]
+    answer = await part.ask(9, OffsetFetchRequest(groups=groups))
+    assert answer.groups[0].topics == []
+    answer = await part.ask(0, OffsetDeleteRequest("none", [OffsetDeleteRequestTopic("t")]))
+    assert (answer.error_code, answer.topics) == (ErrorCode.GROUP_ID_NOT_FOUND, [])
+
+
 async def test_topics_by_id(part: GroupNode) -> None:
+    """Each as often as it is named, in the order of the request."""
     unknown = b"?" * 16
     topics = [
-        OffsetCommitRequestTopic("", T_ID, [OffsetCommitRequestPartition(0, 4)]),
+        OffsetCommitRequestTopic("", T_ID, [OffsetCommitRequestPartition(0, 3)]),
         OffsetCommitRequestTopic("", unknown, [OffsetCommitRequestPartition(0, 4)]),
+        OffsetCommitRequestTopic("", T_ID, [OffsetCommitRequestPartition(0, 4)]),
     ]
     answer = await part.ask(10, OffsetCommitRequest("g", topics=topics))
     seen = [(t.topic_id, p.error_code) for t in answer.topics for p in t.partitions]
-    assert seen == [(T_ID, 0), (unknown, ErrorCode.UNKNOWN_TOPIC_ID)]
+    assert seen == [(T_ID, 0), (unknown, ErrorCode.UNKNOWN_TOPIC_ID), (T_ID, 0)]
     wanted = [
-        OffsetFetchRequestTopics("", T_ID, [0, 1]),
+        OffsetFetchRequestTopics("", T_ID, [0, 1, 0]),
         OffsetFetchRequestTopics("", unknown, [0]),
     ]
     groups = [
@@ -345,9 +368,27 @@ async def test_topics_by_id(part: GroupNode) -> None:
         for g in answer.groups
     ]
     assert seen == [
-        [(T_ID, [(4, 0), (-1, 0)]), (unknown, [(-1, ErrorCode.UNKNOWN_TOPIC_ID)])],
+        [
+            (T_ID, [(4, 0), (-1, 0), (4, 0)]),
+            (unknown, [(-1, ErrorCode.UNKNOWN_TOPIC_ID)]),
+        ],
         [(T_ID, [(4, 0)])],
     ]
+
+
+async def test_what_members_were_given_is_shown_while_they_join(part: GroupNode) -> None:
+    """Since version 6; what they said is not."""
+    member = (await join(part)).member_id
+    await sync(part, 1, member, b"mine")
+    joining = asyncio.create_task(join(part))
+    await asyncio.sleep(0)
+    for version, shown in ((5, b""), (6, b"mine")):
+        (group,) = (await part.ask(version, DescribeGroupsRequest(["g"]))).groups
+        assert (group.group_state, group.protocol_data) == ("PreparingRebalance", "")
+        assert bytes(group.members[0].member_assignment) == shown
+        assert bytes(group.members[0].member_metadata) == b""
+    await part.stop()
+    await joining
 
 
 async def test_no_groups_and_no_topics(part: GroupNode) -> None:
