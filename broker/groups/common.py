@@ -49,6 +49,8 @@ class TopicChanges(NamedTuple):
     """New, deleted, or other in any part."""
     deleted: frozenset[str]
     """Gone; also when another topic (another id) has the name now."""
+    created: frozenset[str] = frozenset()
+    """There now; also when another topic had the name before."""
 
 
 def topic_changes(old: ClusterView, new: ClusterView) -> TopicChanges:
@@ -57,12 +59,15 @@ def topic_changes(old: ClusterView, new: ClusterView) -> TopicChanges:
         return TopicChanges(frozenset(), frozenset())
     names = old.topics.keys() | new.topics.keys()
     changed = frozenset(n for n in names if old.topics.get(n) is not new.topics.get(n))
-    deleted = []
+    deleted, created = [], []
     for name in changed:
         before, after = old.topics.get(name), new.topics.get(name)
-        if before is not None and (after is None or after.topic_id != before.topic_id):
-            deleted.append(name)
-    return TopicChanges(changed, frozenset(deleted))
+        if before is None or after is None or after.topic_id != before.topic_id:
+            if before is not None:
+                deleted.append(name)
+            if after is not None:
+                created.append(name)
+    return TopicChanges(changed, frozenset(deleted), frozenset(created))
 
 
 class Group(Protocol):

@@ -6,6 +6,7 @@ here that say "set" and "remove".
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeAlias
 
@@ -13,7 +14,7 @@ from broker.coordinator import StoredRecord
 from broker.groups.assignors import Assignment
 from broker.groups.common import CONSUMER, FROM_COMMIT
 from broker.groups.consumer_records import group_tombstones
-from broker.groups.hash_order import members_ordered, timeline_ordered
+from broker.groups.hash_order import timeline_ordered
 from broker.groups.target import FIRST_EPOCH
 from protocol.errors import ErrorCode
 
@@ -119,6 +120,7 @@ class ConsumerGroup:
         "has_old_record",
         "members",
         "metadata_hash",
+        "most_members",
         "resolved",
         "static",
         "target",
@@ -142,6 +144,8 @@ class ConsumerGroup:
         self.assignment_ms = 0
         """When the assignment was computed; 0 where the next one need not wait."""
         self.members: dict[str, ConsumerMember] = {}
+        self.most_members = 0
+        """That there were at a time."""
         self.static: dict[str, str] = {}
         """Instance id -> member id."""
         self.target: dict[str, Assignment] = {}
@@ -228,14 +232,52 @@ class ConsumerGroup:
         return FROM_COMMIT
 
     def tombstones(self) -> list[StoredRecord]:
-        members = timeline_ordered(self.members)
-        return group_tombstones(self.group_id, members, timeline_ordered(self.resolved))
+        return group_tombstones(self.group_id, self.ordered(), timeline_ordered(self.resolved))
+
+    def ordered(self) -> list[str]:
+        """Ids of the members, as Apache Kafka would list them."""
+        return timeline_ordered(self.members, self.most_members)
 
     # --- what follows from the members
 
-    def subscribed_topics(self) -> set[str]:
-        """Names that members subscribe to, and what their patterns matched."""
-        return set(self._names).union(*(r.topics for r in self.resolved.values()))
+    @property
+    def metadata_due(self) -> bool:
+        """Whether the topics have to be compared with `metadata_hash`."""
+        return self.checked_epoch < 0 or self.epoch < self.checked_epoch
+
+    def topics_of(self, member: ConsumerMember) -> frozenset[str]:
+        """Names that a member subscribes to, and what its pattern matched."""
+        resolved = self.resolved.get(member.regex)
+        return member.topics if resolved is None else member.topics | resolved.topics
+
+    def topics_with(self, resolved: Mapping[str, ResolvedRegex]) -> set[str]:
+        """All names that members subscribe to, and what these patterns matched."""
+        return set(self._names).union(*(r.topics for r in resolved.values()))
+
+    def topics_after(self, before: ConsumerMember, after: ConsumerMember) -> set[str]:
+        """All topics once a member has become another."""
+        names, regexes = dict(self._names), dict(self._regexes)
+        self._swap(names, regexes, before, after)
+        return set(names).union(
+            *(r.topics for regex, r in self.resolved.items() if regex in regexes)
+        )
+
+    def topics_without(self, gone: AbstractSet[str]) -> set[str]:
+        """All topics once these members have left."""
+        left = [m for member_id, m in self.members.items() if member_id not in gone]
+        return set().union(*(self.topics_of(member) for member in left))
+
+    @staticmethod
+    def _swap(
+        names: dict[str, int],
+        regexes: dict[str, int],
+        before: ConsumerMember,
+        after: ConsumerMember,
+    ) -> None:
+        _count(names, before.topics, -1)
+        _count(regexes, (before.regex,) if before.regex else (), -1)
+        _count(names, after.topics, 1)
+        _count(regexes, (after.regex,) if after.regex else (), 1)
 
     def count_of_regex(self, regex: str) -> int:
         """Members that subscribe by this pattern."""
@@ -262,21 +304,23 @@ class ConsumerGroup:
         """The one that most members ask for, the default if none does; as if one member were
         another."""
         counts = dict(self._assignors)
-        _count(counts, () if without is None or not without.assignor else (without.assignor,), -1)
-        _count(counts, () if plus is None or not plus.assignor else (plus.assignor,), 1)
-        names = members_ordered(counts)
+        names = timeline_ordered(counts)
+        if without is not None and without.assignor:
+            _count(counts, (without.assignor,), -1)
+        if plus is not None and plus.assignor:
+            if plus.assignor not in counts:
+                names.insert(0, plus.assignor)  # of several, the newest comes first
+            _count(counts, (plus.assignor,), 1)
+        names = [name for name in names if name in counts]
         return max(names, key=lambda name: counts[name]) if names else self.default_assignor
 
-    def is_homogeneous(self, without: ConsumerMember | None, plus: ConsumerMember) -> bool:
-        """Whether all members subscribe alike, by names and pattern, once one member is another."""
+    def is_homogeneous(self, before: ConsumerMember, after: ConsumerMember) -> bool:
+        """Whether all members subscribe alike, by names and pattern, once one is another."""
         names, regexes = dict(self._names), dict(self._regexes)
-        size = len(self.members) + 1
-        if without is not None and without.member_id in self.members:
-            _count(names, without.topics, -1)
-            _count(regexes, (without.regex,) if without.regex else (), -1)
-            size -= 1
-        _count(names, plus.topics, 1)
-        _count(regexes, (plus.regex,) if plus.regex else (), 1)
+        self._swap(names, regexes, before, after)
+        size = len(self.members)
+        if after.member_id not in self.members and self.static_member(after.instance_id) is None:
+            size += 1
         if len(regexes) > 1 or any(count != size for count in regexes.values()):
             return False
         return all(count == size for count in names.values())
@@ -327,6 +371,7 @@ class ConsumerGroup:
         old = self.members.get(member.member_id)
         self._forget(old)
         self.members[member.member_id] = member
+        self.most_members = max(self.most_members, len(self.members))
         if old is not None and old.instance_id is not None and old.instance_id in self.static:
             del self.static[old.instance_id]
         if member.instance_id is not None:

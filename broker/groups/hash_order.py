@@ -23,11 +23,12 @@ def members_ordered(keys: Iterable[str]) -> list[str]:
     return sorted(wanted, key=lambda key: _spread(java_hash(key)) & table - 1)
 
 
-def timeline_ordered(keys: Iterable[str]) -> list[str]:
-    """Texts as a TimelineHashMap, the coordinator's own kind of table, iterates over them."""
+def timeline_ordered(keys: Iterable[str], most: int = 0) -> list[str]:
+    """Texts as a TimelineHashMap, the coordinator's own kind of table, iterates over them; `most`
+    is how many it had at a time, if that was more."""
     wanted = list(keys)
     bits = 1
-    while len(wanted) * 3 / 4 > 1 << bits:
+    while max(len(wanted), most) * 3 / 4 > 1 << bits:
         bits += 1
     wanted.reverse()  # the newest is the first in its place
     return sorted(wanted, key=lambda key: (java_hash(key) * _GOLDEN & _MASK) >> 64 - bits)

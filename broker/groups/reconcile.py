@@ -61,14 +61,15 @@ def _has_any(owned: Owned | None, held: Held) -> bool:
 
 
 def _unsubscribed(member: ConsumerMember, target: Target, owned: Owned | None) -> ConsumerMember:
-    """Without the topics that it does not subscribe to any more."""
+    """Without the topics that it does not subscribe to any more. (One without any topic has reached
+    its epoch again, for Apache Kafka.)"""
     gone = {t: p for t, p in member.assigned.items() if t not in target.topics}
-    if not gone:
+    if not gone and (target.topics or member.revoking):
         return member
     assigned = {t: p for t, p in member.assigned.items() if t in target.topics}
-    revoking = {t: {**member.revoking.get(t, {}), **p} for t, p in gone.items()}
+    revoking = {t: _added(member.revoking.get(t, {}), p) for t, p in gone.items()}
     revoking = dict(sorted({**member.revoking, **revoking}.items()))
-    if _has_any(owned, revoking):
+    if revoking and _has_any(owned, revoking):
         return member.moved(member.epoch, UNREVOKED, assigned, revoking)
     return member.moved(member.epoch, member.state, assigned, member.revoking)
 
@@ -110,6 +111,14 @@ def _next(
         )
     state = UNRELEASED if waits else STABLE_MEMBER
     return member.moved(target.epoch, state, dict(sorted(assigned.items())), NOTHING_HELD)
+
+
+def _added(present: dict[int, int], more: dict[int, int]) -> dict[int, int]:
+    """A copy of a map with more put into it; just those where there is none."""
+    if not present:
+        return more
+    merged = {**present, **more}
+    return in_map_order(merged, grown(copied_map(len(present)), len(merged)))
 
 
 def _with(kept: dict[int, int], more: dict[int, int], copied: int) -> dict[int, int]:
