@@ -28,7 +28,12 @@ async def settled(result: Any) -> Any:
     if not hasattr(result, "start"):
         return result
     answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    result.start(answered.set_result)
+
+    def resume(answer: Any) -> None:
+        if not answered.done():  # it is when the task was cancelled in this turn
+            answered.set_result(answer)
+
+    result.start(resume)
     try:
         return await answered
     except asyncio.CancelledError:
@@ -61,8 +66,14 @@ class _Gathered:
     def _answered(self, index: int, answer: Any) -> None:
         self.answers[index] = answer
         self.left -= 1
-        if not self.left and self._resume is not None:
-            self._resume(self._make(self.answers))
+        if self.left or self._resume is None:
+            return
+        made = self._make(self.answers)
+        if hasattr(made, "start"):
+            self._waiting = [(0, made)]
+            made.start(self._resume)
+        else:
+            self._resume(made)
 
     def cancel(self) -> None:
         """The client is gone."""

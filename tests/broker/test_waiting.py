@@ -58,3 +58,13 @@ async def test_a_coroutine_that_is_cancelled() -> None:
         await task
     assert first.cancelled
     first.answer(1)
+
+
+async def test_an_answer_in_the_turn_of_a_cancellation() -> None:
+    first = waiting()
+    task = asyncio.create_task(settled(first))
+    await asyncio.sleep(0)
+    task.cancel()
+    first.answer(1)
+    with pytest.raises(asyncio.CancelledError):
+        await task

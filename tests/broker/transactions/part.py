@@ -6,13 +6,16 @@ from typing import Any
 
 from broker.cluster.features import FeatureCache, FinalizedFeatures
 from broker.cluster.view import OFFSETS_TOPIC, TRANSACTIONS_TOPIC
+from broker.context import Context
 from broker.coordinator import Coordinator
 from broker.groups.machine import GroupMachine
+from broker.handlers.produce import begin
 from broker.producer_ids import ProducerIds
 from broker.transactions.machine import TransactionMachine
 from broker.transactions.markers import MarkerSender
 from broker.transactions.state import State
-from protocol.batch import BatchHeader, batches, end_txn_marker
+from broker.waiting import settled
+from protocol.batch import TRANSACTIONAL, BatchHeader, batches, end_txn_marker
 from protocol.messages.add_offsets_to_txn import AddOffsetsToTxnRequest
 from protocol.messages.add_partitions_to_txn import (
     AddPartitionsToTxnRequest,
@@ -21,9 +24,11 @@ from protocol.messages.add_partitions_to_txn import (
 )
 from protocol.messages.end_txn import EndTxnRequest
 from protocol.messages.init_producer_id import InitProducerIdRequest
+from protocol.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
 from storage.filesystem import FileSystem
 from tests.broker.transactions.script import DAY_MS
 from tests.kit.hosted import HostedNode
+from tests.kit.wire import batch, decode_answer, frame
 
 TID = "t"
 Partitions = Mapping[str, Sequence[int]]
@@ -164,6 +169,54 @@ class Part(HostedNode):
     ) -> tuple[int, int, int]:
         answer = await self.ask(version, EndTxnRequest(tid, *producer, committed))
         return answer.error_code, answer.producer_id, answer.producer_epoch
+
+    # --- Produce, without a connection
+
+    def call(
+        self,
+        producer: tuple[int, int],
+        sequences: Mapping[tuple[str, int], int],
+        version: int = 12,
+        *,
+        tid: str = TID,
+        value: bytes = b"value",
+    ) -> Any:
+        """A Produce of one batch for each partition (`broker.handlers.produce.Call`)."""
+        topics: dict[str, TopicProduceData] = {}
+        for (topic, index), sequence in sequences.items():
+            records = batch(
+                [value],
+                timestamp=self.clock.now_ms(),
+                producer_id=producer[0],
+                producer_epoch=producer[1],
+                base_sequence=sequence,
+                attributes=TRANSACTIONAL,
+            )
+            row = topics.setdefault(topic, TopicProduceData(topic))
+            row.partition_data.append(PartitionProduceData(index, records))
+        request = ProduceRequest(tid, 1, 1000, list(topics.values()))
+        data = memoryview(bytearray(frame(request, version)[4:]))
+        return begin(self.node, Context("c", "PLAINTEXT", "h"), data, version)
+
+    def answer(self, call: Any) -> dict[tuple[str, int], int]:
+        """Write what is staged: codes by partition."""
+        self.replicas.write_staged()
+        version = getattr(call, "version", 12)  # answers of 9 to 12 are the same
+        _, decoded = decode_answer(0, version, call.answer()[4:])
+        return {
+            (topic.name, row.index): row.error_code
+            for topic in decoded.responses
+            for row in topic.partition_responses
+        }
+
+    async def produce(self, *args: Any, **more: Any) -> dict[tuple[str, int], int]:
+        """`call`, the coordinator asked where need be, and the answer."""
+        call = self.call(*args, **more)
+        if call.unverified:
+            waiting = call.ask()
+            if waiting is not None:
+                call.verified(await settled(waiting))
+        return self.answer(call)
 
     # --- what has come of it
 
