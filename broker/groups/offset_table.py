@@ -7,6 +7,7 @@ taken apart when somebody asks for it.
 import sys
 from collections.abc import Iterator, Mapping
 from struct import Struct
+from types import MappingProxyType
 from typing import NamedTuple
 
 from protocol.errors import Malformed
@@ -23,8 +24,8 @@ _TAIL_OF_V1 = Struct(">qq")
 EXPIRING_VERSION, VERSION = 1, 3
 """Version of a value with an expiry of its own (KIP-211), and of all others: those of Kafka 3.9."""
 
-Partitions = Mapping[int, bytes]
-"""Partition -> value."""
+Place = tuple[str, int]
+"""Topic and partition."""
 
 
 class Committed(NamedTuple):
@@ -93,17 +94,20 @@ def _declared(value: bytes) -> Committed:
 
 
 class OffsetTable:
-    """Offsets by group, topic and partition, and those of transactions that are under way."""
+    """Offsets by group and place, and those of transactions that are under way."""
 
     def __init__(self) -> None:
-        self._groups: dict[str, dict[str, dict[int, bytes]]] = {}
-        # Of transactions: group -> (topic, partition) -> producer id -> (log offset, value), or
-        # None where something newer was committed since.
-        self._pending: dict[str, dict[tuple[str, int], dict[int, tuple[int, bytes] | None]]] = {}
-        self._producers: dict[int, dict[tuple[str, str, int], None]] = {}
-        # The topic that the last record was of: commits come topic by topic.
+        # One flat dict a group costs the same whatever the topics and partitions are.
+        self._groups: dict[str, dict[Place, bytes]] = {}
+        # Of transactions: group -> place -> producer id -> (log offset, value), or None where
+        # something newer was committed since.
+        self._pending: dict[str, dict[Place, dict[int, tuple[int, bytes] | None]]] = {}
+        self._producers: dict[int, dict[tuple[str, Place], None]] = {}
+        # The last record's group and topic, encoded, and what they are: commits come topic by
+        # topic.
         self._last_prefix = b""
-        self._last: dict[int, bytes] = {}
+        self._last: dict[Place, bytes] = {}
+        self._last_topic = ""
 
     def replay(self, key: bytes, value: bytes | None, producer_id: int, offset: int) -> None:
         """A record of the log; Malformed if its key is cut off."""
@@ -111,94 +115,74 @@ class OffsetTable:
         (partition,) = _INT32.unpack_from(key, len(prefix))
         if value is not None and producer_id < 0 and not self._pending:
             if prefix != self._last_prefix:
-                self._last = self._partitions(*_names(prefix))
+                group, self._last_topic = _names(prefix)
+                self._last = self._groups.setdefault(group, {})
                 self._last_prefix = prefix
-            self._last[partition] = value
+            self._last[self._last_topic, partition] = value
             return
         group, topic = _names(prefix)
+        place = topic, partition
         if producer_id >= 0:
-            self._replay_pending(group, topic, partition, value, producer_id, offset)
+            self._replay_pending(group, place, value, producer_id, offset)
         elif value is None:
-            self._remove(group, topic, partition)
+            self._remove(group, place)
         else:
-            self._partitions(group, topic)[partition] = value
-            self._supersede(group, topic, partition, offset)
+            self._groups.setdefault(group, {})[place] = value
+            self._supersede(group, place, offset)
 
-    def _partitions(self, group: str, topic: str) -> dict[int, bytes]:
-        topics = self._groups.get(group)
-        if topics is None:
-            topics = self._groups[group] = {}
-        partitions = topics.get(topic)
-        if partitions is None:
-            partitions = topics[sys.intern(topic)] = {}
-        return partitions
-
-    def _remove(self, group: str, topic: str, partition: int) -> None:
+    def _remove(self, group: str, place: Place) -> None:
         """Also what transactions would have made of it."""
-        topics = self._groups.get(group, {})
-        partitions = topics.get(topic, {})
-        if partitions.pop(partition, None) is not None and not partitions:
+        offsets = self._groups.get(group, {})
+        if offsets.pop(place, None) is not None and not offsets:
             self._last_prefix = b""
-            del topics[topic]
-            if not topics:
-                del self._groups[group]
-        for producer_id in list(self._pending.get(group, {}).get((topic, partition), ())):
-            self._take(producer_id, group, topic, partition)
+            del self._groups[group]
+        for producer_id in list(self._pending.get(group, {}).get(place, ())):
+            self._take(producer_id, group, place)
 
     # --- transactions
 
     def _replay_pending(
-        self,
-        group: str,
-        topic: str,
-        partition: int,
-        value: bytes | None,
-        producer_id: int,
-        offset: int,
+        self, group: str, place: Place, value: bytes | None, producer_id: int, offset: int
     ) -> None:
         if value is None:
-            self._take(producer_id, group, topic, partition)
+            self._take(producer_id, group, place)
             return
-        by_producer = self._pending.setdefault(group, {}).setdefault((topic, partition), {})
-        by_producer[producer_id] = (offset, value)
-        self._producers.setdefault(producer_id, {})[group, topic, partition] = None
+        self._pending.setdefault(group, {}).setdefault(place, {})[producer_id] = (offset, value)
+        self._producers.setdefault(producer_id, {})[group, place] = None
 
-    def _supersede(self, group: str, topic: str, partition: int, offset: int) -> None:
-        """Something was committed at that place in the log: what is pending from before will not
+    def _supersede(self, group: str, place: Place, offset: int) -> None:
+        """Something was committed at that point of the log: what is pending from before will not
         count."""
-        by_producer = self._pending.get(group, {}).get((topic, partition), {})
+        by_producer = self._pending.get(group, {}).get(place, {})
         for producer_id, pending in by_producer.items():
             if pending is not None and pending[0] < offset:
                 by_producer[producer_id] = None
 
-    def _take(
-        self, producer_id: int, group: str, topic: str, partition: int
-    ) -> tuple[int, bytes] | None:
+    def _take(self, producer_id: int, group: str, place: Place) -> tuple[int, bytes] | None:
         """Take out what a producer has pending there."""
-        place = (group, topic, partition)
         places = self._producers.get(producer_id, {})
-        if place not in places:
+        if (group, place) not in places:
             return None
-        by_partition = self._pending[group]
-        by_producer = by_partition[topic, partition]
+        by_place = self._pending[group]
+        by_producer = by_place[place]
         taken = by_producer.pop(producer_id)
         if not by_producer:
-            del by_partition[topic, partition]
-            if not by_partition:
+            del by_place[place]
+            if not by_place:
                 del self._pending[group]
-        del places[place]
+        del places[group, place]
         if not places:
             del self._producers[producer_id]
         return taken
 
     def replay_end(self, producer_id: int, committed: bool) -> None:
         """A transaction's marker."""
-        for group, topic, partition in list(self._producers.get(producer_id, ())):
-            taken = self._take(producer_id, group, topic, partition)
+        for group, place in list(self._producers.get(producer_id, ())):
+            taken = self._take(producer_id, group, place)
             if committed and taken is not None:
                 offset, value = taken
-                self._partitions(group, topic)[partition] = value
-                self._supersede(group, topic, partition, offset)
+                self._groups.setdefault(group, {})[place] = value
+                self._supersede(group, place, offset)
 
     # --- questions
 
@@ -213,26 +197,20 @@ class OffsetTable:
         """Whether the group has an offset or a pending one."""
         return group in self._groups or group in self._pending
 
-    def topics(self, group: str) -> Mapping[str, Partitions]:
-        """The group's offsets by topic."""
-        return self._groups.get(group, {})
+    def of(self, group: str) -> Mapping[Place, bytes]:
+        """The group's offsets: values by place."""
+        return self._groups.get(group, NOTHING)
 
-    def is_pending(self, group: str, topic: str, partition: int) -> bool:
+    def is_pending(self, group: str, place: Place) -> bool:
         """Whether a transaction that is under way has committed there."""
-        return (topic, partition) in self._pending.get(group, ())
+        return place in self._pending.get(group, ())
 
-    def places(self, group: str, topic: str | None = None) -> list[tuple[str, int]]:
-        """(topic, partition) of all that the group has, also pending; of one topic or all."""
-        found = {
-            (name, partition): None
-            for name, partitions in self.topics(group).items()
-            if topic in (None, name)
-            for partition in partitions
-        }
-        for place in self._pending.get(group, ()):
-            if topic in (None, place[0]):
-                found[place] = None
-        return list(found)
+    def places(self, group: str) -> list[Place]:
+        """All that the group has, also pending."""
+        return list(dict.fromkeys((*self.of(group), *self._pending.get(group, ()))))
+
+
+NOTHING: Mapping[Place, bytes] = MappingProxyType({})
 
 
 def _names(prefix: bytes) -> tuple[str, str]:
@@ -241,4 +219,4 @@ def _names(prefix: bytes) -> tuple[str, str]:
     group, topic = prefix[4 : 4 + length], prefix[6 + length :]
     if len(topic) != int.from_bytes(prefix[4 + length : 6 + length], "big"):
         raise Malformed("the key of an offset is cut off")
-    return group.decode(), topic.decode()
+    return group.decode(), sys.intern(topic.decode())

@@ -15,7 +15,7 @@ from broker.groups.common import FROM_COMMIT, OFFSETS, Group, TopicChanges
 from broker.groups.offset_table import (
     Committed,
     OffsetTable,
-    Partitions,
+    Place,
     offset_key,
     offset_value,
     times_of,
@@ -200,7 +200,7 @@ class Offsets:
     def delete_offsets(
         self,
         group_id: str,
-        places: Mapping[tuple[str, int], Any],
+        places: Mapping[Place, Any],
         response: Any,
         who: Waiting,
     ) -> Outcome:
@@ -225,13 +225,13 @@ class Offsets:
         """Offsets of topics that are gone are forgotten, and groups that have nothing else."""
         records: list[StoredRecord] = []
         for group_id in list(self.table.groups()):
-            places = [p for name in sorted(names) for p in self.table.places(group_id, name)]
+            places = [place for place in self.table.places(group_id) if place[0] in names]
             if places:
                 records += self._removal(group_id, places)
         return Outcome(records, divisible=True)
 
     def _removal(
-        self, group_id: str, places: Iterable[tuple[str, int]], *, delete: bool = False
+        self, group_id: str, places: Iterable[Place], *, delete: bool = False
     ) -> list[StoredRecord]:
         """Tombstones for these offsets, and for the group where nothing is left of it (or it is to
         be deleted)."""
@@ -268,7 +268,7 @@ class Offsets:
             group_id = self._sweep.pop()
             group = self._groups.get(group_id)
             places = self._expired_places(group_id, group, now_ms)
-            looked += 1 + sum(map(len, self.table.topics(group_id).values()))
+            looked += 1 + len(self.table.of(group_id))
             if len(places) > SWEEP_RECORDS:
                 places = places[:SWEEP_RECORDS]
                 self._sweep.append(group_id)  # the rest of them in the next turn
@@ -282,37 +282,28 @@ class Offsets:
             log.info("%d records of offsets or groups have expired", len(records))
         return Outcome(records)
 
-    def _expired_places(
-        self, group_id: str, group: Group | None, now_ms: int
-    ) -> list[tuple[str, int]]:
+    def _expired_places(self, group_id: str, group: Group | None, now_ms: int) -> list[Place]:
         """Where the group's offsets have outlived the retention."""
         since = FROM_COMMIT if group is None else group.offsets_expire_from()
         if since is None:
             return []
-        pending = self.table.is_pending
-        places: list[tuple[str, int]] = []
         oldest = now_ms - self._shared.config.offsets_retention_minutes * 60_000
-        for topic, partitions in self.table.topics(group_id).items():
-            if group is not None and group.is_subscribed(topic):
-                continue
-            places += [
-                (topic, partition)
-                for partition in _expired(partitions, since, oldest, now_ms)
-                if not pending(group_id, topic, partition)
-            ]
-        return places
+        return [
+            place
+            for place, value in self.table.of(group_id).items()
+            if _is_expired(value, since, oldest, now_ms)
+            and not self.table.is_pending(group_id, place)
+            and (group is None or not group.is_subscribed(place[0]))
+        ]
 
 
-def _expired(partitions: Partitions, since: int, oldest: int, now_ms: int) -> Iterable[int]:
-    """Partitions whose offset was committed (or whose group is empty, where `since` says so) before
+def _is_expired(value: bytes, since: int, oldest: int, now_ms: int) -> bool:
+    """Whether an offset was committed (or its group is empty, where `since` says so) before
     `oldest`; an expiry of its own, of clients before KIP-211, comes first."""
-    for partition, value in partitions.items():
-        committed, expires = times_of(value)
-        if expires >= 0:
-            if now_ms >= expires:
-                yield partition
-        elif (committed if since == FROM_COMMIT else since) <= oldest:
-            yield partition
+    committed, expires = times_of(value)
+    if expires >= 0:
+        return now_ms >= expires
+    return (committed if since == FROM_COMMIT else since) <= oldest
 
 
 def fill(writes: Iterable[Write], code: ErrorCode) -> None:

@@ -12,10 +12,10 @@ are not there. A partition named twice is answered once before version 10, as in
 out: authorization.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from broker.groups.offset_table import Partitions, read_value
+from broker.groups.offset_table import Place, read_value
 from broker.waiting import gather, then
 from protocol.errors import ErrorCode
 from protocol.messages.offset_fetch import (
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 SEVERAL_SINCE = 8
 TOPIC_ID_SINCE = 10
 GROUP_ERROR_SINCE = 2
-NOTHING: Partitions = {}
 UNSTABLE = ErrorCode.UNSTABLE_OFFSET_COMMIT
 
 
@@ -118,13 +117,16 @@ def _asked(
     return [_Asked(name, ZERO_UUID, list(indexes)) for name, indexes in wanted.items()]
 
 
-def _all(view: "ClusterView", version: int, have: Mapping[str, Partitions]) -> list[_Asked]:
+def _all(view: "ClusterView", version: int, have: Iterable[Place]) -> list[_Asked]:
     """Everything that a group has; without topics whose id is wanted and that are gone."""
+    topics: dict[str, list[int]] = {}
+    for name, index in have:
+        topics.setdefault(name, []).append(index)
     if version < TOPIC_ID_SINCE:
-        return [_Asked(name, ZERO_UUID, list(values)) for name, values in have.items()]
+        return [_Asked(name, ZERO_UUID, indexes) for name, indexes in topics.items()]
     return [
-        _Asked(name, view.topics[name].topic_id, list(values))
-        for name, values in have.items()
+        _Asked(name, view.topics[name].topic_id, indexes)
+        for name, indexes in topics.items()
         if name in view.topics
     ]
 
@@ -141,16 +143,15 @@ def _look(
     code = offsets.check_fetch(group_id, group.member_id, group.member_epoch)
     if code != ErrorCode.NONE:
         return _refused(version, group_id, asked, code)
-    have, table = offsets.table.topics(group_id), offsets.table
+    have, table = offsets.table.of(group_id), offsets.table
     rows = []
     for name, topic_id, indexes in _all(view, version, have) if asked is None else asked:
         if name is None:
             rows.append(_failed("", topic_id, indexes, ErrorCode.UNKNOWN_TOPIC_ID))
             continue
-        values = have.get(name, NOTHING)
         partitions = [
-            _offset(index, values.get(index))
-            if not stable or not table.is_pending(group_id, name, index)
+            _offset(index, have.get((name, index)))
+            if not stable or not table.is_pending(group_id, (name, index))
             else OffsetFetchResponsePartitions(index, -1, error_code=UNSTABLE)
             for index in indexes
         ]

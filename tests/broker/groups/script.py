@@ -53,6 +53,7 @@ from protocol.messages.sync_group import (
 from protocol.stored.consumer_offsets import GroupMetadataKey, decode_key, decode_value
 from protocol.stored.consumer_protocol import (
     ConsumerProtocolSubscription,
+    decode_assignment,
     decode_subscription,
     encode_value,
 )
@@ -60,6 +61,8 @@ from protocol.stored.consumer_protocol import (
 START_MS = 1_700_000_000_000
 WRITES = os.environ.get("ODRADEK_TRANSCRIPTS") == "write"
 Words = dict[str, str]
+OTHER_RECORDS: dict[int, Callable[[Any, Any], str]] = {}
+"""Kinds of record that scripts of other protocols show: (key, value) as text."""
 
 
 class VirtualTimers:
@@ -317,11 +320,11 @@ class Script:
     def _offsets(self, name: str, group: str, words: Words) -> None:
         """What a group has, with `+` where a transaction is under way."""
         table = self.machine.offsets.table
-        for topic, index in sorted(table.places(group)):
-            value = table.topics(group).get(topic, {}).get(index)
+        for place in sorted(table.places(group)):
+            value = table.of(group).get(place)
             known = "none" if value is None else str(int.from_bytes(value[2:10], "big"))
-            pending = " +" if table.is_pending(group, topic, index) else ""
-            self.lines.append(f"{topic}-{index}: {known}{pending}")
+            pending = " +" if table.is_pending(group, place) else ""
+            self.lines.append(f"{place[0]}-{place[1]}: {known}{pending}")
 
     def _forget(self, name: str, group: str, words: Words) -> None:
         """OffsetDelete of `t-0,t-1` in `offsets`."""
@@ -409,7 +412,16 @@ def _synced(response: SyncGroupResponse) -> str:
     if response.error_code:
         return ErrorCode(response.error_code).name
     told = f"{response.protocol_type} {response.protocol_name}"
-    return f"{told} assigned '{bytes(response.assignment).decode()}'"
+    return f"{told} assigned '{given(response.assignment)}'"
+
+
+def given(data: Any) -> str:
+    """What a member was assigned, as its leader wrote it, or the broker (KIP-848)."""
+    raw = bytes(data)
+    if raw[:1] != b"\0":
+        return raw.decode()
+    parts = decode_assignment(raw).assigned_partitions
+    return " ".join(f"{part.topic}-{index}" for part in parts for index in part.partitions)
 
 
 def _left(response: LeaveGroupResponse) -> str:
@@ -438,6 +450,8 @@ def _record(record: StoredRecord) -> str:
     key = decode_key(record.key)
     assert key is not None
     value = decode_value(key.RECORD_TYPE, record.value)
+    if key.RECORD_TYPE in OTHER_RECORDS:
+        return OTHER_RECORDS[key.RECORD_TYPE](key, value)
     is_group = isinstance(key, GroupMetadataKey)
     name = key.group if is_group else f"{key.group} {key.topic}-{key.partition}"
     if value is None:
@@ -450,7 +464,7 @@ def _record(record: StoredRecord) -> str:
     members = "".join(
         f"\n    {m.member_id}{_static(m.group_instance_id)} {m.client_id} {m.client_host}"
         f" rebalance {m.rebalance_timeout} session {m.session_timeout}"
-        f" {_metadata(m.subscription)} '{bytes(m.assignment).decode()}'"
+        f" {_metadata(m.subscription)} '{given(m.assignment)}'"
         for m in value.members
     )
     since = value.current_state_timestamp - START_MS
@@ -461,7 +475,7 @@ def _record(record: StoredRecord) -> str:
 # --- transcripts
 
 
-def check(path: Path) -> None:
+def check(path: Path, kind: type[Script] = Script) -> None:
     """Play a transcript; `settings` in its first lines (`# name = value`) are the broker's."""
     text = path.read_text()
     settings = dict(
@@ -470,7 +484,7 @@ def check(path: Path) -> None:
         if line.startswith("# ")
         if " = " in line
     )
-    script = Script(settings)
+    script = kind(settings)
     played = []
     for line in text.splitlines():
         if line.startswith((">", "#")) or not line:

@@ -587,4 +587,4 @@ async def test_old_producers_do_not_know_of_loading(txn: Part) -> None:
     assert await txn_commit(txn, producer, version=1) == ErrorCode.COORDINATOR_NOT_AVAILABLE
     await txn.quiet()
     found = txn.node.groups.find("g")
-    assert isinstance(found, GroupMachine) and found.offsets.table.is_pending("g", "t", 0)
+    assert isinstance(found, GroupMachine) and found.offsets.table.is_pending("g", ("t", 0))

@@ -79,7 +79,7 @@ def test_keys_from_before_0_9_count_too() -> None:
     table = OffsetTable()
     key = encode_key(LegacyOffsetCommitKey("g", "t", 3))
     table.replay(key, encode_value(OffsetCommitValue(7, -1, "", 5), 0), -1, 0)
-    assert read_value(table.topics("g")["t"][3]).offset == 7
+    assert read_value(table.of("g")["t", 3]).offset == 7
 
 
 class Model:
@@ -136,34 +136,36 @@ def test_transactions_in_any_order(steps: list[tuple[str, int, int]]) -> None:
         value = None if what == "delete" else offset_value(Committed(at, -1, "", 0, -1))
         table.replay(offset_key("g", "t", place), value, producer if what == "pend" else -1, at)
     for index, model in enumerate(models):
-        value = table.topics("g").get("t", {}).get(index)
+        value = table.of("g").get(("t", index))
         seen = None if value is None else read_value(value).offset
-        assert (seen, table.is_pending("g", "t", index)) == model.look()
+        assert (seen, table.is_pending("g", ("t", index))) == model.look()
     known = any(model.look() != (None, False) for model in models)
     assert table.has("g") == known
     assert list(table.groups()) == (["g"] if known else [])
 
 
-def _records(count: int, per_group: int) -> Iterator[tuple[bytes, bytes]]:
+def _records(groups: int, topics: int, partitions: int) -> Iterator[tuple[bytes, bytes]]:
+    """In an order in which compaction may leave them."""
     order = random.Random(7)
-    for group in range(count // per_group):
-        partitions = list(range(per_group))
-        order.shuffle(partitions)
-        for index in partitions:
+    for group in range(groups):
+        places = [(t, p) for t in range(topics) for p in range(partitions)]
+        order.shuffle(places)
+        for topic, index in places:
             value = offset_value(Committed(index, 0, "", 1_700_000_000_000, -1))
-            yield offset_key(f"group-{group:07}", "a-topic", index), value
+            yield offset_key(f"group-{group:07}", f"a-topic-{topic:03}", index), value
 
 
-@pytest.mark.parametrize(("per_group", "most"), [(10, 220), (1000, 160)])
-def test_a_million_offsets_fit_into_300_mb(per_group: int, most: int) -> None:
-    """Bytes for each of 20,000 offsets with keys of their own, the values of the log included."""
-    count = 20_000
-    records = list(_records(count, per_group))
+@pytest.mark.parametrize(
+    ("groups", "topics", "partitions"), [(20, 1, 1000), (20, 1000, 1), (200, 10, 10), (2000, 1, 10)]
+)
+def test_a_million_offsets_fit_into_300_mb(groups: int, topics: int, partitions: int) -> None:
+    """What each of 20,000 offsets takes, keys and values of the log included; in whatever shape."""
+    records = list(_records(groups, topics, partitions))
     tracemalloc.start()
     table = OffsetTable()
     for at, (key, value) in enumerate(records):
         table.replay(key, bytes(bytearray(value)), -1, at)
     size, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert sum(1 for _ in table.groups()) == count // per_group
-    assert size / count < most
+    assert sum(len(table.of(group)) for group in table.groups()) == len(records) == 20_000
+    assert size / len(records) < 220
