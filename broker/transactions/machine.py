@@ -7,7 +7,8 @@ where its transaction stands (KIP-98, KIP-360, KIP-890).
 Each arrow is one record. With transactions of version 2 every end raises the producer's epoch, and
 an id without epochs left is replaced; a transaction that ends without partitions is one too. A
 producer that is fenced (a second InitProducerId, a time-out) has its transaction aborted under a
-raised epoch.
+raised epoch. Time-outs come when they are due: the intervals at which Apache Kafka looks for them
+are not used.
 """
 
 from collections.abc import Callable, Collection, Hashable, Iterable

@@ -163,3 +163,21 @@ async def test_blocks_of_the_controller() -> None:
     for each in (first, second, stranded):
         await each.stop()
     await part.stop()
+
+
+async def test_ids_are_waited_for_without_taking_one(
+    ids: ProducerIds, blocks: Blocks, clock: FakeClock
+) -> None:
+    assert await ids.ready()
+    assert ids.left == 10
+    assert await ids.ready(0), "without another question"
+    assert blocks.asked == 1
+    for _ in range(10):
+        ids.take()
+    await asyncio.sleep(0)
+    blocks.refusal = RuntimeError("no controller")
+    while ids.take() is not None:
+        pass
+    clock.seconds += 2 * RETRY_S
+    assert not await ids.ready(0)
+    assert not await ids.ready()
