@@ -9,6 +9,7 @@ import pathlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from difflib import SequenceMatcher
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -77,7 +78,40 @@ def differing(a: Any, b: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
         yield path, a, b
 
 
+def _differing_records(a: list[Any], b: list[Any], path: str) -> Iterator[tuple[str, Any, Any]]:
+    """Stored records have an order and no names: equal ones are found first, then what stands
+    between them is paired by kind and key."""
+    for tag, a1, a2, b1, b2 in _aligned([str(v) for v in a], [str(v) for v in b]):
+        if tag == "equal":
+            continue
+        names_a, names_b = ([_record_label(v) for v in part] for part in (a[a1:a2], b[b1:b2]))
+        for inner, c1, c2, d1, d2 in _aligned(names_a, names_b):
+            if inner == "equal":
+                for i, j in zip(range(a1 + c1, a1 + c2), range(b1 + d1, b1 + d2), strict=True):
+                    yield from differing(a[i], b[j], f"{path}[{i}]")
+                continue
+            for i in range(a1 + c1, a1 + c2):
+                yield f"{path}[{i}]", a[i], NOT_THERE
+            for j in range(b1 + d1, b1 + d2):
+                yield f"{path}[{j}]", NOT_THERE, b[j]
+
+
+def _aligned(a: list[str], b: list[str]) -> list[tuple[str, int, int, int, int]]:
+    return SequenceMatcher(None, a, b, autojunk=False).get_opcodes()
+
+
+def _is_record(value: Any) -> bool:
+    return isinstance(value, dict) and ("kind" in value or "marker" in value)
+
+
+def _record_label(value: dict[str, Any]) -> str:
+    return f"{value.get('kind', value.get('marker'))} {value.get('key')}"
+
+
 def _differing_lists(a: list[Any], b: list[Any], path: str) -> Iterator[tuple[str, Any, Any]]:
+    if a and b and all(map(_is_record, (*a, *b))):
+        yield from _differing_records(a, b, path)
+        return
     names_a, names_b = [_label(v) for v in a], [_label(v) for v in b]
     if names_a != names_b and None not in names_a + names_b and _unique(names_a, names_b):
         # Entries with names of their own: say which are missing instead of comparing shifted ones.

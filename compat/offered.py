@@ -48,6 +48,11 @@ COVERED = {
     "DescribeShareGroupOffsets": (0, 1),
     "AlterShareGroupOffsets": (0, 0),
     "DeleteShareGroupOffsets": (0, 0),
+    "InitializeShareGroupState": (0, 0),
+    "ReadShareGroupState": (0, 0),
+    "WriteShareGroupState": (0, 1),
+    "DeleteShareGroupState": (0, 0),
+    "ReadShareGroupStateSummary": (0, 1),
     "AddPartitionsToTxn": (0, 5),
     "AddOffsetsToTxn": (0, 4),
     "EndTxn": (0, 5),
@@ -74,6 +79,8 @@ LAST_OF_OLD = {
     **{"ShareGroupHeartbeat": -1, "ShareGroupDescribe": -1},
     **{"ShareFetch": -1, "ShareAcknowledge": -1, "DescribeShareGroupOffsets": -1},
     **{"AlterShareGroupOffsets": -1, "DeleteShareGroupOffsets": -1},
+    **{"InitializeShareGroupState": -1, "ReadShareGroupState": -1, "WriteShareGroupState": -1},
+    **{"DeleteShareGroupState": -1, "ReadShareGroupStateSummary": -1},
 }
 """The last version of each API that 3.9.2 serves in ZooKeeper mode."""
 

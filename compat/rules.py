@@ -11,7 +11,7 @@ compared, for all versions of the API or from one on:
     text      the wording is reported apart; whether there is one counts only without an error
     time      a time near the present becomes a symbol, anything else is compared as it is
     offer     a list of more than one API becomes a symbol
-    numbers   a list of numbers without a defined order is put in order
+    numbers   a list of plain values without a defined order is put in order
     sort      a list without a defined order is put in the order of these fields first
 """
 
@@ -64,14 +64,27 @@ RULES = (
     _rule("ConsumerGroupDescribe", "*.partitions", "numbers", why=_HASHED),
     _rule("ConsumerGroupHeartbeat", "*.topic_partitions", "sort", "topic_id", why=_HASHED),
     _rule("ConsumerGroupHeartbeat", "*.partitions", "numbers", why=_HASHED),
+    _rule("*GroupDescribe", "*.subscribed_topic_names", "numbers", why=_HASHED),
+    _rule("AddPartitionsToTxn", "*topic_results", "sort", "name", why=_HASHED),
+    _rule("AddPartitionsToTxn", "*v3_and_below", "sort", "name", why=_HASHED),
+    _rule("AddPartitionsToTxn", "*results_by_partition", "sort", "partition_index", why=_HASHED),
+    _rule("AddPartitionsToTxn", "results_by_transaction", "sort", "transactional_id", why=_HASHED),
     _rule("ShareGroupDescribe", "groups.members", "sort", "client_id", why=_HASHED),
     _rule("*Share*", "*.topic_partitions", "sort", "topic_name", "topic_id", why=_HASHED),
     _rule("*Share*", "*.topics", "sort", "topic_name", why=_HASHED),
     _rule("ShareGroup*", "*.partitions", "numbers", why=_HASHED),
+    _rule("*ShareGroupState*", "results.partitions", "sort", "partition", why=_HASHED),
     _rule("*ShareGroupOffsets", "*.partitions", "sort", "partition_index", why=_HASHED),
     _rule("*ShareGroupOffsets", "responses", "sort", "topic_name", why=_HASHED),
     _rule("Share*", "responses", "sort", "topic_id", why=_HASHED),
     _rule("Share*", "responses.partitions", "sort", "partition_index", why=_HASHED),
+    _rule("OffsetCommit", "topics", "sort", "name", "topic_id", why=_HASHED),
+    _rule("OffsetFetch", "*topics", "sort", "name", "topic_id", why=_HASHED),
+    _rule("OffsetFetch", "groups", "sort", "group_id", why=_HASHED),
+    _rule("OffsetDelete", "topics", "sort", "name", why=_HASHED),
+    _rule("TxnOffsetCommit", "topics", "sort", "name", "topic_id", why=_HASHED),
+    _rule("*Offset*", "*topics.partitions", "sort", "partition_index", why=_HASHED),
+    _rule("DeleteGroups", "results", "sort", "group_id", why=_HASHED),
     _rule("ListGroups", "groups", "sort", "group_id", why=_HASHED),
     _rule("DescribeTransactions", "*_start_time_ms", "time", why="taken from the clock"),
     _rule("DescribeTransactions", "*.topics", "sort", "topic", why=_HASHED),

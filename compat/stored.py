@@ -60,21 +60,25 @@ def written(
     *owners: str,
     ready: Callable[[Records], bool] = lambda records: True,
     step: str | None = None,
+    without: str = "",
 ) -> None:
     """Writes down the records of these groups or transactional ids that were written since `watch`.
 
     `ready`: what must be there before; it is waited for. Transaction markers of producers that
-    wrote such records are among them.
+    wrote such records are among them. `without`: a kind of record that is passed over.
     """
     end = time.monotonic() + SETTLE_SECONDS
     while True:
         aliases = run.aliases.copy()
-        records = _read(run, topic, owners, aliases)
+        records = [
+            r for r in _read(run, topic, owners, aliases) if r.get("kind", "marker") != without
+        ]
         if ready(records) or time.monotonic() > end:
             break
         time.sleep(0.02)
     run.aliases = aliases
-    _order(records)
+    _order(records, _HASHED)
+    _by_key(records)
     label = f"{len(run.steps) + 1} {step or 'written'} {topic}"
     run.steps.append(Step(label, topic, run.version, "answered", {"records": records}))
 
@@ -85,19 +89,20 @@ def _family(record: dict[str, Any]) -> str:
     return "ShareState" if kind in ("ShareSnapshot", "ShareUpdate") else kind
 
 
-def _order(records: Records) -> None:
-    """Neighbours of a kind that a coordinator writes in the order of a hash table are sorted; what
-    belongs to a share group is put together by key, because it is written by several at once.
-    """
-    if any(r.get("kind", "").startswith("Share") for r in records):
-        records.sort(key=lambda r: (_family(r), str(r.get("key"))))
-        return
+def _order(records: Records, kinds: tuple[str, ...]) -> None:
+    """Neighbours of these kinds are put in the order of their keys."""
     start = 0
     for at in range(1, len(records) + 1):
         if at == len(records) or records[at].get("kind") != records[start].get("kind"):
-            if records[start].get("kind") in _HASHED:
+            if records[start].get("kind") in kinds:
                 records[start:at] = sorted(records[start:at], key=lambda r: str(r["key"]))
             start = at
+
+
+def _by_key(records: Records) -> None:
+    """What belongs to a share group is put together by key: several write it at once."""
+    if any(r.get("kind", "").startswith("Share") for r in records):
+        records.sort(key=lambda r: (_family(r), str(r.get("key"))))
 
 
 def _read(run: Run, topic: str, owners: tuple[str, ...], aliases: Aliases) -> Records:
@@ -159,6 +164,7 @@ def _of_batch(
             told["producer_id"] = aliases.symbol("producer id", header.producer_id)
             told["producer_epoch"] = header.producer_epoch
         out.append(told)
+    _order(out, ("OffsetCommit",))  # of one request: as a hash table has them
     return out
 
 

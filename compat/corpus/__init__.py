@@ -51,6 +51,7 @@ MODULES = (
     "share_group_heartbeat",
     "share_fetch",
     "share_group_offsets",
+    "share_state",
 )
 
 

@@ -181,7 +181,7 @@ def topic_that_comes_later(run: Run) -> None:
     name = run.fresh("later")
     one.join(subscribed_topic_names=[name])
     settle(one)
-    created = run.ask("CreateTopics", 7, timeout_ms=5000, topics=[
+    created = run.ask("CreateTopics", 4, timeout_ms=5000, topics=[
         {"name": name, "num_partitions": 2, "replication_factor": 1}
     ])  # fmt: skip
     run.settle(name)

@@ -4,7 +4,7 @@ __transaction_state. Version 5 is that of transactions 2 (KIP-890): a new epoch 
 from typing import Any
 
 from compat.batches import batch
-from compat.corpus.classic import Group
+from compat.corpus.classic import Group, left_behind
 from compat.corpus.transacting import Producer, newest
 from compat.offered import NEW
 from compat.script import Run, Topic, case
@@ -220,7 +220,7 @@ def offsets_in_it(run: Run) -> None:
     group.settled("t", 3, at=0)
     written(run, TRANSACTIONS, producer.name,
             ready=lambda records: _is_complete(records[-1]))  # fmt: skip
-    written(run, OFFSETS, group.id, ready=lambda records: "marker" in records[-1])
+    left_behind(run, group.id, ready=lambda records: "marker" in records[-1])
 
 
 @case(API, (5, 5), topics=TOPICS)

@@ -3,9 +3,9 @@
 Played at every version of JoinGroup, with the other APIs at versions of the same time.
 """
 
-from compat.corpus.classic import REBALANCING, Group, own_range
+from compat.corpus.classic import REBALANCING, Group, left_behind, own_range
 from compat.script import Run, case
-from compat.stored import OFFSETS, watch, written
+from compat.stored import OFFSETS, watch
 
 API = "JoinGroup"
 SHORT_MS = 400
@@ -29,7 +29,7 @@ def two_members(run: Run) -> None:
     group.sync(one, generation + 1, link="one", assignments=[(one, b"all")])
     group.leave(one)
     group.describe()
-    written(run, OFFSETS, group.id)
+    left_behind(run, group.id)
 
 
 @case(API)
@@ -121,7 +121,7 @@ def too_late_for_the_rebalance(run: Run) -> None:
     group.sync(one, 1, link="one", step="the late one syncs")
     group.commit("t", 1, member=one, generation=1, step="the late one commits")
     group.describe()
-    written(run, OFFSETS, group.id)
+    left_behind(run, group.id)
 
 
 @case(API)
@@ -153,7 +153,7 @@ def last_session_that_ends(run: Run) -> None:
     group.beat(member, 1)
     group.join(member, step="too late")
     group.enter(protocols=own_range("u"))
-    written(run, OFFSETS, group.id, ready=lambda records: len(records) > 1)
+    left_behind(run, group.id, ready=lambda records: len(records) > 1)
 
 
 @case(API)
@@ -269,7 +269,7 @@ def static_follower_comes_back(run: Run) -> None:
     group.sync(leader.member_id, leader.generation_id, link="four", instance="i1")
     group.beat(back.member_id, 2, instance="i2")
     group.describe()
-    written(run, OFFSETS, group.id)
+    left_behind(run, group.id)
 
 
 @case(API, (5, 9))

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-from compat.corpus.classic import REBALANCING, Group, own_range, subscription
+from compat.corpus.classic import REBALANCING, Group, left_behind, own_range, subscription
 from compat.corpus.transacting import Producer
 from compat.script import Run, Topic, case, fitted
-from compat.stored import OFFSETS, watch, written
+from compat.stored import OFFSETS, watch
 
 DESCRIBE, LIST = "DescribeGroups", "ListGroups"
 DELETE, OFFSETS_OUT = "DeleteGroups", "OffsetDelete"
@@ -45,8 +45,7 @@ def described_oddly(run: Run) -> None:
     group = Group(run)
     group.alone()
     _describe(run, step="none")
-    _describe(run, "", step="empty group id")
-    _describe(run, "", group.id, run.group("other"), step="three")
+    _describe(run, run.group("no"), group.id, run.group("other"), step="three")
     _describe(run, group.id, group.id, step="the same twice")
     _describe(run, group.id, include_authorized_operations=True, step="operations")
     _describe(run, run.group("x"), include_authorized_operations=True, step="of an unknown one")
@@ -150,7 +149,7 @@ def deleted(run: Run) -> None:
     run.call(groups_names=[group.id], step="after its members left")
     group.describe()
     group.alone()
-    written(run, OFFSETS, group.id)
+    left_behind(run, group.id)
 
 
 @case(DELETE)
@@ -189,7 +188,7 @@ def deleted_with_an_open_transaction(run: Run) -> None:
     producer.end(committed=True)
     producer.describe_until("CompleteCommit")
     group.offsets("t", 1, version=2)
-    written(run, OFFSETS, group.id, ready=lambda records: "marker" in records[-1])
+    left_behind(run, group.id, ready=lambda records: "marker" in records[-1])
 
 
 def _delete(run: Run, group: Group, *topics: tuple[str, list[int]], step: str) -> Any:
@@ -217,7 +216,7 @@ def offsets_deleted(run: Run) -> None:
     _delete(run, group, ("t", [1, 9]), ("no-such", [0]), step="partitions that are not there")
     _delete(run, group, ("u", [0, 0]), step="the same twice")
     group.describe()
-    written(run, OFFSETS, group.id)
+    left_behind(run, group.id)
 
 
 @case(OFFSETS_OUT, topics=TOPICS)
@@ -253,7 +252,7 @@ def offsets_of_a_group_with_members(run: Run) -> None:
     two = connect.alone()
     connect.commit("t", 1, member=two, generation=1)
     _delete(run, connect, ("t", [0]), ("u", [0]), step="a group of another kind")
-    written(run, OFFSETS, group.id)
+    left_behind(run, group.id)
 
 
 def _malformed(run: Run) -> None:

@@ -1,6 +1,7 @@
 """InitProducerId with a transactional id: epochs, fencing, coming back (KIP-360)."""
 
 from compat.corpus.transacting import Producer
+from compat.offered import NEW
 from compat.script import Run, Topic, case
 from compat.stored import TRANSACTIONS, watch, written
 
@@ -115,9 +116,30 @@ def transaction_that_times_out(run: Run) -> None:
     written(run, TRANSACTIONS, producer.name)
 
 
+@case(API, (3, 5), topics=TOPICS, judge=NEW)
+def with_an_open_transaction_at_2(run: Run) -> None:
+    "As above, where transactions 2 are finalized."
+    with_an_open_transaction(run)
+
+
+@case(API, (3, 5), judge=NEW)
+def coming_back_with_an_epoch_at_2(run: Run) -> None:
+    coming_back_with_an_epoch(run)
+
+
+@case(API, (3, 5), topics=TOPICS, judge=NEW)
+def transaction_that_times_out_at_2(run: Run) -> None:
+    transaction_that_times_out(run)
+
+
+@case(API, (3, 5), topics=TOPICS, judge=NEW)
+def coming_back_after_a_time_out_at_2(run: Run) -> None:
+    coming_back_after_a_time_out(run)
+
+
 @case(API, (3, 5), topics=TOPICS)
 def coming_back_after_a_time_out(run: Run) -> None:
-    "Whoever was fenced by a time-out may come back with the epoch it had (KIP-588)."
+    "Whoever was fenced by a time-out comes back without its epoch only."
     producer = Producer(run)
     producer.init(timeout=300)
     producer.add(("t", 0))

@@ -1,9 +1,9 @@
 """JoinGroup: who gets in, and what the answers say. Sequences of several are in
 `group_sequences`."""
 
-from compat.corpus.classic import RANGE, Group, own_range, subscription
+from compat.corpus.classic import RANGE, Group, left_behind, own_range, subscription
 from compat.script import Run, case
-from compat.stored import OFFSETS, watch, written
+from compat.stored import OFFSETS, watch
 
 API = "JoinGroup"
 
@@ -20,7 +20,7 @@ def one_member(run: Run) -> None:
     group.sync(member, again.generation_id, assignments=[(member, b"other")])
     group.join(member, protocols=own_range("other"), step="another subscription")
     group.describe()
-    written(run, OFFSETS, group.id)
+    left_behind(run, group.id)
 
 
 @case(API)
@@ -68,7 +68,7 @@ def any_protocol_type(run: Run) -> None:
         answer.member_id, 1, protocol_name="sessioned", assignments=[(answer.member_id, b"\xff")]
     )
     group.describe()
-    written(run, OFFSETS, group.id)
+    left_behind(run, group.id)
 
 
 @case(API)
@@ -170,7 +170,7 @@ def static_member(run: Run) -> None:
     group.leave((one, "i1"), step="the old one leaves")
     group.leave(("", "i1"), step="leaves by instance id")
     group.describe()
-    written(run, OFFSETS, group.id)
+    left_behind(run, group.id)
 
 
 @case(API, (5, 9))

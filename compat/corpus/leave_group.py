@@ -1,8 +1,8 @@
 """LeaveGroup; since version 3 several members at once (KIP-345)."""
 
-from compat.corpus.classic import Group
+from compat.corpus.classic import Group, left_behind
 from compat.script import Run, case
-from compat.stored import OFFSETS, watch, written
+from compat.stored import OFFSETS, watch
 
 API = "LeaveGroup"
 
@@ -16,7 +16,7 @@ def the_last_one(run: Run) -> None:
     group.leave(one, step="once more")
     group.describe()
     group.alone()
-    written(run, OFFSETS, group.id)
+    left_behind(run, group.id)
 
 
 @case(API)
@@ -72,7 +72,7 @@ def static_members(run: Run) -> None:
     group.alone(instance="i1")
     group.leave(("", "i1"), ("", "i1"), step="by instance id, twice")
     group.describe()
-    written(run, OFFSETS, group.id)
+    left_behind(run, group.id)
 
 
 @case(API)

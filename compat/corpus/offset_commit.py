@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from compat.corpus.classic import REBALANCING, Group, own_range
+from compat.corpus.classic import REBALANCING, Group, left_behind, own_range
 from compat.script import Run, Topic, case, fitted
-from compat.stored import OFFSETS, watch, written
+from compat.stored import OFFSETS, watch
 
 API = "OffsetCommit"
 TOPICS = {"t": Topic(partitions=3), "u": Topic()}
@@ -39,7 +39,7 @@ def from_outside(run: Run) -> None:
     group.commit("t", 8, metadata="\u00fcber", step="again, with metadata")
     group.commit("t", 2, metadata=None, step="backwards, null metadata")
     group.offsets("t", 3)
-    written(run, OFFSETS, group.id)
+    left_behind(run, group.id)
 
 
 @case(API, topics=TOPICS)
@@ -49,7 +49,7 @@ def strange_offsets(run: Run) -> None:
     for offset in (-1, -2, 2**63 - 1, -(2**63), 0):
         group.commit("t", offset, step=f"offset {offset}")
         group.offsets("t", 1)
-    written(run, OFFSETS, group.id)
+    left_behind(run, group.id)
 
 
 @case(API, topics=TOPICS)
@@ -72,7 +72,7 @@ def several(run: Run) -> None:
     _commit(run, group, _body(run, "t", good, twice), step="a partition twice")
     _commit(run, group, _body(run, "u", good), _body(run, "u", twice), step="a topic twice")
     group.offsets("t", 3)
-    written(run, OFFSETS, group.id)
+    left_behind(run, group.id)
 
 
 @case(API, topics=TOPICS)
@@ -125,7 +125,7 @@ def from_members(run: Run) -> None:
     group.commit("t", 9, member=one, generation=answer.generation_id, step="to an empty group")
     group.commit("t", 10, step="from outside to an empty group")
     group.offsets("t", 2)
-    written(run, OFFSETS, group.id)
+    left_behind(run, group.id)
 
 
 @case(API, (7, 10), topics=TOPICS)
@@ -158,7 +158,7 @@ def leader_epochs(run: Run) -> None:
         }
         _commit(run, group, _body(run, "t", partition), step=f"epoch {epoch}")
         group.offsets("t", 1)
-    written(run, OFFSETS, group.id)
+    left_behind(run, group.id)
 
 
 @case(API, (1, 1), topics=TOPICS)
@@ -169,7 +169,7 @@ def commit_timestamps(run: Run) -> None:
     for stamp in (-1, 0, 1_600_000_000_000):
         partition = {"partition_index": 0, "committed_offset": 3, "commit_timestamp": stamp}
         _commit(run, group, _body(run, "t", partition), step=f"at {stamp}")
-    written(run, OFFSETS, group.id)
+    left_behind(run, group.id)
 
 
 @case(API, (2, 4), topics=TOPICS)
@@ -182,7 +182,7 @@ def retention_times(run: Run) -> None:
         _commit(run, group, _body(run, "t", partition), step=f"for {retention} ms",
                 retention_time_ms=retention)  # fmt: skip
         group.offsets("t", 1)
-    written(run, OFFSETS, group.id)
+    left_behind(run, group.id)
 
 
 @case(API, (1, 10), topics=TOPICS)

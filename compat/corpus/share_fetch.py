@@ -42,7 +42,7 @@ def acquired(run: Run) -> None:
     one.fetch(T)
     two.poll(T)
     one.poll(T, step="one again")
-    two.poll(("t", 1), step="an empty partition")
+    two.fetch(("t", 1), step="an empty partition", max_wait_ms=300)
 
 
 @case(FETCH, topics=TOPICS)
@@ -121,7 +121,7 @@ def sessions(run: Run) -> None:
     one.session = 0
     one.poll(T, step="anew")
     one.poll(step="nothing named")
-    one.poll(("t", 1), step="one more partition")
+    one.fetch(("t", 1), step="one more partition", max_wait_ms=300)
     forgotten = [{"topic_id": run.topic_id("t"), "partitions": [0]}]
     one.poll(forgotten_topics_data=forgotten, step="one partition less")
     one.poll(share_session_epoch=-1, step="ends")
@@ -141,10 +141,10 @@ def refused(run: Run) -> None:
         ("unknown group", {"group_id": run.group("nobody")}),
         ("unknown member", {"member_id": Sharer(run, "nobody").id}),
     ):
-        one.poll(T, step=step, **change)
+        one.fetch(T, step=step, max_wait_ms=500, **change)
         one.session = 0
-    one.poll(("no-such", 0), step="unknown topic")
-    one.poll(("t", 9), step="a partition that is not there")
+    one.fetch(("no-such", 0), step="unknown topic", max_wait_ms=500)
+    one.fetch(("t", 9), step="a partition that is not there", max_wait_ms=500)
     one.poll(T, acks={T: [(0, 0, [9])]}, step="an unknown type")
     one.poll(T, acks={T: [(0, 0, [])]}, step="no type")
     one.poll(T, acks={T: [(5, 0, [ACCEPT])]}, step="backwards")

@@ -17,6 +17,7 @@ def one_member(run: Run) -> None:
     one.ready()
     one.describe()
     one.beat(step="two topics", subscribed_topic_names=[run.name("t"), run.name("u")])
+    one.beat_until(2)
     one.beat(step="one topic", subscribed_topic_names=[run.name("u")])
     one.leave()
     one.describe()
@@ -29,8 +30,10 @@ def one_member(run: Run) -> None:
 def several_members(run: Run) -> None:
     "Partitions are shared by members where there are more members than partitions."
     members = [Sharer(run, name, many=True) for name in ("one", "two", "three")]
+    members[0].ready("u")
     for count, member in enumerate(members, 1):
-        member.join("u")
+        if count > 1:
+            member.join("u")
         for each in members[:count]:
             each.beat()
         for each in members[:count]:
@@ -72,7 +75,8 @@ def refused(run: Run) -> None:
 def too_many_members(run: Run) -> None:
     "group.share.max.size is 10 at all sides."
     members = [Sharer(run, f"m{n}", many=True) for n in range(11)]
-    for member in members:
+    members[0].ready()
+    for member in members[1:]:
         member.join()
 
 
@@ -135,7 +139,7 @@ def described(run: Run) -> None:
     run.call(group_ids=[one.group], step="unknown")
     one.ready()
     run.call(group_ids=[one.group], step="one")
-    two.join("u", rack_id="r")
+    two.join("t", rack_id="r")
     one.beat()
     run.call(group_ids=[one.group], step="two", keep=undescribed)
     run.call(group_ids=[one.group], include_authorized_operations=True, step="operations",

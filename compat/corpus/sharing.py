@@ -67,13 +67,17 @@ class Sharer:
         """Joins, and waits until the state of the topics' partitions is there: they are assigned
         from then on, and before that a fetch is in vain."""
         wanted = len(aliases) or 1
+        told = self.join(*aliases).assignment
+        if told is None or len(told.topic_partitions) != wanted:
+            self.beat_until(wanted)
+
+    def beat_until(self, count: int) -> None:
+        """Heartbeats until partitions of so many topics are assigned; the last is written down."""
 
         def assigned(answer: Any) -> bool:
             told = answer.assignment
-            return told is not None and len(told.topic_partitions) == wanted
+            return told is not None and len(told.topic_partitions) == count
 
-        if assigned(self.join(*aliases)):
-            return
         version = version_of(self.run, "ShareGroupHeartbeat")
         fields = {"group_id": self.group, "member_id": self.id, "member_epoch": self.epoch}
         answer = self.run.ask_until(assigned, "ShareGroupHeartbeat", version,

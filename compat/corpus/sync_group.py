@@ -1,8 +1,8 @@
 """SyncGroup: the leader's assignments, and who gets which."""
 
-from compat.corpus.classic import REBALANCING, Group, own_range
+from compat.corpus.classic import REBALANCING, Group, left_behind, own_range
 from compat.script import Run, case
-from compat.stored import OFFSETS, watch, written
+from compat.stored import OFFSETS, watch
 
 API = "SyncGroup"
 
@@ -16,7 +16,7 @@ def accepted(run: Run) -> None:
     group.sync(two, generation, step="follower again")
     group.sync(two, generation, step="follower with assignments", assignments=[(two, b"stolen")])
     group.sync(one, generation, step="leader with others", assignments=[(one, b"late")])
-    written(run, OFFSETS, group.id)
+    left_behind(run, group.id)
 
 
 @case(API)
@@ -71,7 +71,7 @@ def odd_assignments(run: Run) -> None:
     group.sync(one, 2, assignments=[("nobody", b"?"), (one, b"first"), (one, b"second")])
     group.sync(two, 2)
     group.describe()
-    written(run, OFFSETS, group.id)
+    left_behind(run, group.id)
 
 
 @case(API)
@@ -93,7 +93,7 @@ def an_assignment_too_large_to_be_written(run: Run) -> None:
     group.beat(one, 1)
     again = group.join(one)
     group.sync(one, again.generation_id, assignments=[(one, b"small")])
-    written(run, OFFSETS, group.id)
+    left_behind(run, group.id)
 
 
 @case(API, (3, 5))

@@ -3,10 +3,10 @@ transaction by itself (KIP-890)."""
 
 from typing import Any
 
-from compat.corpus.classic import REBALANCING, Group, own_range
+from compat.corpus.classic import REBALANCING, Group, left_behind, own_range
 from compat.corpus.transacting import Producer, newest
 from compat.script import Run, Topic, case
-from compat.stored import OFFSETS, watch, written
+from compat.stored import OFFSETS, watch
 
 API = "TxnOffsetCommit"
 TOPICS = {"t": Topic(partitions=3), "u": Topic()}
@@ -33,7 +33,7 @@ def committed(run: Run) -> None:
     producer.end(committed=True)
     group.settled("t", 7, at=0)
     group.offsets("t", 3, step="committed")
-    written(run, OFFSETS, group.id, ready=lambda records: "marker" in records[-1])
+    left_behind(run, group.id, ready=lambda records: "marker" in records[-1])
 
 
 @case(API, topics=TOPICS)
@@ -47,7 +47,7 @@ def aborted(run: Run) -> None:
     group.settled("t", 1, at=0)
     group.settled("t", -1, at=1)
     group.offsets("t", 3, step="aborted")
-    written(run, OFFSETS, group.id, ready=lambda records: "marker" in records[-1])
+    left_behind(run, group.id, ready=lambda records: "marker" in records[-1])
 
 
 @case(API, topics=TOPICS)
@@ -77,8 +77,6 @@ def refused(run: Run) -> None:
     producer.commit_offsets("", "t", 1, step="empty group id")
     producer.commit_offsets(group.id, "no-such", 1, step="unknown topic")
     producer.commit_offsets(group.id, "t", 1, 2, 3, 4, step="a partition that is not there")
-    producer.commit_offsets(group.id, "t", 1, producer_epoch=producer.epoch + 1, step="new epoch")
-    producer.commit_offsets(group.id, "t", 1, producer_epoch=-1, step="no epoch")
     producer.commit_offsets(group.id, "t", 1, producer_id=producer.id + 77, step="another id")
     producer.commit_offsets(group.id, "t", 1, transactional_id="nobody", step="another name")
     producer.commit_offsets(group.id, "t", 1, transactional_id="", step="no name")
@@ -86,6 +84,16 @@ def refused(run: Run) -> None:
     producer.commit_offsets(group.id, "t", step="nothing")
     producer.end(committed=True)
     group.settled("t", -1, at=0)
+
+
+@case(API, topics=TOPICS)
+def epochs_that_were_never_given(run: Run) -> None:
+    group = Group(run)
+    producer = _begun(run, group)
+    producer.commit_offsets(group.id, "t", 1, step="right")
+    producer.commit_offsets(group.id, "t", 1, producer_epoch=-1, step="no epoch")
+    producer.commit_offsets(group.id, "t", 1, producer_epoch=producer.epoch + 1, step="new epoch")
+    producer.end(committed=False)
 
 
 @case(API, topics=TOPICS)
@@ -177,13 +185,14 @@ def in_transactions_2(run: Run) -> None:
                             producer_epoch=producer.epoch - 1)  # fmt: skip
     before = producer.epoch
     producer.end(committed=True)
+    producer.describe_until("CompleteCommit")
     producer.commit_offsets(group.id, "t", 3, producer_epoch=before, step="old epoch")
     producer.commit_offsets(group.id, "t", 4, step="next transaction")
     producer.describe()
     producer.end(committed=False)
     producer.describe_until("CompleteAbort")
     group.offsets("t", 1)
-    written(run, OFFSETS, group.id, ready=lambda records: "marker" in records[-1])
+    left_behind(run, group.id, ready=lambda records: "marker" in records[-1])
 
 
 @case(API)
