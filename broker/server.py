@@ -181,7 +181,7 @@ class Server:
                 index, timers, self.config, lambda: node.metadata.view, lambda: str(uuid4())
             ),
             codec=self.config.offsets_topic_compression_codec,
-            work=lambda _, what: node.shares.groups.carry_out(what),
+            work=lambda _, what: node.shares.groups.initialize(what),
         )
         node.metadata.on_change(self._topics_changed)
         node.old_offsets = OldOffsets(self._store)
@@ -224,7 +224,8 @@ class Server:
             groups.feed_all(lambda machine, now: machine.topics_changed(changes, now))
         if changes.deleted:
             groups.feed_all(lambda machine, now: machine.topics_deleted(changes.deleted, now))
-            ids = {old.topics[name].topic_id for name in changes.deleted}
+            ids = frozenset(old.topics[name].topic_id for name in changes.deleted)
+            groups.feed_all(lambda machine, now: machine.states_deleted(ids))
             self.node.share_states.feed_all(lambda machine, now: machine.topics_deleted(ids))
 
     def _send_markers(self, index: int, work: EndMarkers) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from broker.cluster.view import ClusterView
 from broker.config import BrokerConfig
-from broker.coordinator import Outcome, Waiting
+from broker.coordinator import NOTHING, Outcome, Waiting
 from broker.groups.common import (
     CLASSIC,
     CONSUMER,
@@ -26,6 +26,7 @@ from protocol.stored.versioned import leading_int16
 if TYPE_CHECKING:
     from broker.groups.classic import ClassicGroups
     from broker.groups.offsets import Offsets
+    from broker.groups.share import ShareGroups
     from protocol.messages.heartbeat import HeartbeatRequest
     from protocol.messages.join_group import JoinGroupRequest
     from protocol.messages.leave_group import LeaveGroupRequest
@@ -123,8 +124,9 @@ class GroupMachine:
         return self._parts.get(CONSUMER) or self._make(CONSUMER)
 
     @property
-    def share(self) -> Any:
-        return self._parts.get(SHARE) or self._make(SHARE)
+    def share(self) -> "ShareGroups":
+        found: ShareGroups = self._parts.get(SHARE) or self._make(SHARE)
+        return found
 
     def _make(self, name: str) -> Any:
         module, cls = PARTS[name]
@@ -169,6 +171,15 @@ class GroupMachine:
         """These are among the topics that changed. An input of its own: what comes of it may be
         too much for one batch."""
         return self.offsets.topics_deleted(names, now_ms)
+
+    def states_deleted(self, topic_ids: frozenset[bytes]) -> Outcome:
+        """The states that share groups had of these topics went with them."""
+        return self.share.states.topic_ids_deleted(topic_ids) if SHARE in self._parts else NOTHING
+
+    def has_share_group(self, group_id: str) -> bool:
+        """Whether the group is one, which has states elsewhere."""
+        group = self.shared.groups.get(group_id)
+        return group is not None and group.kind == SHARE
 
     # --- members of the classic protocol, whatever kind of group they are in
 

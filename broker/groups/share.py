@@ -19,7 +19,6 @@ from broker.groups.hash_order import timeline_ordered
 from broker.groups.share_group import (
     JOIN_EPOCH,
     LEAVE_EPOCH,
-    Refused,
     ShareGroup,
     ShareMember,
     group_record,
@@ -31,6 +30,7 @@ from broker.groups.share_group import (
 from broker.groups.share_states import GroupStates
 from broker.groups.share_turn import Turn
 from broker.groups.target import TopicHashes
+from broker.shares.common import Refused
 from protocol.errors import ErrorCode
 from protocol.messages import share_group_describe as describing
 from protocol.messages import share_group_heartbeat as heartbeats

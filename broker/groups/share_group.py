@@ -21,15 +21,6 @@ STABLE: Final = 0
 """The only state of a member."""
 
 
-class Refused(Exception):
-    """A request that is not carried out: its code, and a sentence."""
-
-    def __init__(self, code: ErrorCode, message: str) -> None:
-        super().__init__(code, message)
-        self.code = code
-        self.message = message
-
-
 @dataclass(frozen=True, slots=True)
 class ShareMember:
     """A member of a share group."""

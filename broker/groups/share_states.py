@@ -9,16 +9,15 @@ from broker.coordinator import NOTHING, Outcome, StoredRecord
 from broker.groups.common import Shared
 from broker.groups.share_group import (
     Initialized,
-    Refused,
     ShareGroup,
     States,
     states_record,
 )
+from broker.shares.common import NO_OFFSET, Refused, ShareKey
 from protocol.errors import ErrorCode
 
 RETRY_MS: Final = 30_000
 """After so long a state that is not there yet is asked for again."""
-NO_OFFSET: Final = -1
 UNKNOWN_NAME: Final = "<UNKNOWN>"
 """How records name a topic that is gone."""
 
@@ -66,6 +65,17 @@ class GroupStates:
     def all(self) -> list[ShareGroup]:
         """Every share group."""
         return [g for g in self._shared.groups.values() if isinstance(g, ShareGroup)]
+
+    def with_states(self, group_id: str) -> list[ShareKey]:
+        """The share partitions of a group that have a state, as far as their topics are there."""
+        group = self.group(group_id)
+        names = self._shared.view().names
+        return [
+            ShareKey(group_id, topic_id, index)
+            for topic_id, one in sorted(group.initialized.items() if group else ())
+            if topic_id in names
+            for index in sorted(one.partitions)
+        ]
 
     # --- states that are made
 

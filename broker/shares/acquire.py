@@ -29,7 +29,8 @@ class Acquired(NamedTuple):
     last: int
     deliveries: int
 
-    def __len__(self) -> int:
+    @property
+    def size(self) -> int:
         return self.last - self.first + 1
 
 
@@ -114,7 +115,7 @@ class _Acquisition:
 
     @property
     def _left(self) -> int:
-        return self.room - sum(map(len, self._acquired))
+        return self.room - sum(one.size for one in self._acquired)
 
     def run(self) -> list[Acquired]:
         partition, first = self._partition, self._spans[0][0]

@@ -14,6 +14,8 @@ TERMINAL = (ACKNOWLEDGED, ARCHIVED)
 
 NO_OFFSET = -1
 UNKNOWN_COUNT = -1
+MAX_MEMBER_ID = 36
+"""Characters: as many as a UUID has."""
 
 
 class ShareKey(NamedTuple):
@@ -38,6 +40,11 @@ def parse_key(text: str) -> ShareKey | None:
         return None
     topic_id = urlsafe_b64decode(match[2][:22] + "==")
     return ShareKey(match[1], topic_id, int(match[3]))
+
+
+def is_member_id(member_id: str | None) -> bool:
+    """Whether a member of a share group can have that id."""
+    return member_id is not None and 0 < len(member_id) <= MAX_MEMBER_ID
 
 
 def uuid_text(uuid: bytes) -> str:

@@ -15,7 +15,8 @@ from broker.partition import Partition
 from broker.shares.acks import RENEW_SINCE, sort_out
 from broker.shares.acquire import Span, Wish, acquire
 from broker.shares.common import Refused, ShareKey
-from broker.shares.fetch_wire import Answer, Endpoint, encode_response
+from broker.shares.fetch_wire import Answer, encode_response
+from broker.shares.leaders import leaders_of
 from broker.shares.manager import Led, Said
 from broker.shares.sessions import CLOSE, OPEN, Asked, Session
 from protocol.batch import BatchHeader, end_txn_marker
@@ -32,7 +33,6 @@ Pieces = list[bytes | LogSlice]
 
 RECORD_LIMIT = 1
 ACQUIRE_MODES = (0, RECORD_LIMIT)
-TELL_LEADER = (ErrorCode.NOT_LEADER_OR_FOLLOWER, ErrorCode.FENCED_LEADER_EPOCH)
 
 
 class _Read(NamedTuple):
@@ -190,7 +190,7 @@ class ShareFetch:
         left = self._request.max_records
         for read in reads:
             answer = self._acquire(read, left)
-            left -= sum(map(len, answer.acquired))
+            left -= sum(one.size for one in answer.acquired)
             answers.append(answer)
         return answers + errors
 
@@ -279,7 +279,9 @@ class ShareFetch:
         )
         if answer.acquired:
             first, last = answer.acquired[0].first, answer.acquired[-1].last
-            answer.records = _part(found, batches, first, last)
+            # One batch goes with whatever follows it, as in Apache Kafka.
+            one = len(batches) == 1
+            answer.records = found if one else _part(found, batches, first, last)
         self._shares.changed(led)
         if share.search and led.waiters:  # there may be something left for others
             asyncio.get_running_loop().call_soon(led.wake)
@@ -306,7 +308,13 @@ class ShareFetch:
                     asked, records=answer.records is not None, error=bool(answer.error)
                 )
             }
-        endpoints = self._tell_leaders(answers)
+        leaders, endpoints = leaders_of(
+            ((asked, answer.error) for asked, answer in answers.items()),
+            self._node.metadata.view,
+            self._listener,
+        )
+        for asked, leader in leaders.items():
+            answers[asked].leader = leader
         for asked, said in self._acknowledged.items():
             answer = answers.setdefault(asked, Answer(*asked))
             answer.ack_error, answer.ack_message = said.code, said.message
@@ -314,23 +322,6 @@ class ShareFetch:
             self._shares.close_session((self._group_id, self._member_id))
         lock_ms = self._shares.limits(self._group_id).lock_ms
         return encode_response(self._correlation_id, error, lock_ms, answers.values(), endpoints)
-
-    def _tell_leaders(self, answers: dict[Asked, Answer]) -> list[Endpoint]:
-        """Who leads instead, where this broker does not (KIP-951)."""
-        view = self._node.metadata.view
-        brokers: dict[int, Endpoint] = {}
-        for asked, answer in answers.items():
-            name = view.names.get(asked.topic_id)
-            if answer.error not in TELL_LEADER or name is None:
-                continue
-            info = view.partition(name, asked.partition)
-            if info is not None:
-                answer.leader = (info.leader, info.leader_epoch)
-                place = view.endpoint(info.leader, self._listener)
-                if place is not None:
-                    rack = view.brokers[info.leader].rack
-                    brokers[info.leader] = (info.leader, *place, rack)
-        return list(brokers.values())
 
     # --- waiting
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from struct import Struct
 
 from broker.shares.acquire import Acquired
+from broker.shares.leaders import Endpoint
 from protocol.compiler import write_uvarint
 from storage.log import LogSlice
 
@@ -18,9 +19,6 @@ _INT16 = Struct(">h")
 _INT32 = Struct(">i")
 _LEADER = Struct(">iib")  # id, epoch, no tags
 _ACQUIRED = Struct(">qqhb")
-
-Endpoint = tuple[int, str, int, str | None]
-"""Broker id, host, port, rack."""
 
 
 @dataclass(slots=True)

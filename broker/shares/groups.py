@@ -13,10 +13,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from broker.coordinator import Outcome, Waiting
-from broker.groups.share import ShareGroups
-from broker.groups.share_group import Refused
 from broker.groups.share_states import InitializeStates, Partitions
-from broker.shares.common import ShareKey
+from broker.shares.common import Refused, ShareKey
 from broker.shares.persister import Done, Persister
 from broker.shares.state import Answer
 from broker.waiting import then
@@ -77,6 +75,9 @@ class ShareGroupStates:
             for topic_id, of_topic in work.offsets.items()
             for index, offset in of_topic.items()
         }
+        if not offsets:
+            done({})
+            return
 
         def made(answers: Answers) -> None:
             failed = next((answer for answer in answers.values() if answer.code), None)
@@ -84,14 +85,12 @@ class ShareGroupStates:
                 log.error("states of group %s cannot be made: %s", group_id, failed.message)
 
             def tell(machine: "GroupMachine", who: Waiting, now_ms: int) -> Outcome:
-                shares: ShareGroups = machine.share
-                tell = shares.states.initialized
-                if failed is not None:
-                    tell = shares.states.uninitialized
+                states = machine.share.states
+                tell = states.initialized if failed is None else states.uninitialized
                 outcome = tell(group_id, work.offsets)
                 return Outcome(outcome.records, ((who, None),))
 
-            self._write(group_id, tell, lambda _: None, lambda _: done(answers))
+            self.write(group_id, tell, lambda _: None, lambda _: done(answers))
 
         self.ask_all(
             offsets,
@@ -118,9 +117,8 @@ class ShareGroupStates:
         result = Waiting(lambda code: code)
 
         def decide(machine: "GroupMachine", who: Waiting, now_ms: int) -> Outcome:
-            shares: ShareGroups = machine.share
             try:
-                records, partitions = shares.states.begin_deletion(group_id)
+                records, partitions = machine.share.states.begin_deletion(group_id)
             except Refused as refused:
                 return Outcome(replies=((who, refused.code),))
             return Outcome(records, ((who, partitions),))
@@ -137,12 +135,12 @@ class ShareGroupStates:
                 ),
             )
 
-        self._write(group_id, decide, lambda code: code, begun)
+        self.write(group_id, decide, lambda code: code, begun)
         return result.response if result.done else result
 
     # --- the group coordinator
 
-    def _write(
+    def write(
         self,
         group_id: str,
         decide: Decide,

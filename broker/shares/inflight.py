@@ -148,7 +148,7 @@ class Batch:
         self.split = True
         runs = self.runs
         at = self._index(first)
-        while at < len(runs) and runs[at].first <= last:
+        while first <= self.last and at < len(runs) and runs[at].first <= last:
             run = runs[at]
             if run.first < first:
                 runs.insert(at, run.copy(run.first, first - 1))
@@ -162,7 +162,7 @@ class Batch:
 
     def overlapping(self, first: int, last: int) -> list[Run]:
         """The runs that have some of these records."""
-        at = self._index(first)
+        at = self._index(first) if first <= self.last else len(self.runs)
         return self.runs[at : bisect_right(self.runs, last, key=_FIRST)]
 
     def _index(self, offset: int) -> int:

@@ -1,0 +1,91 @@
+"""DescribeShareGroupOffsets (key 90): where share groups are, and how far behind (KIP-932).
+
+Versions 0-1: 1 lag (KIP-1226).
+
+Null topics mean all that the group has states of. A share partition without a state, or whose state
+cannot be had, and one of an unknown topic stands at -1; lag, the records that the group has still
+to do with, is -1 where it is not known. Served where the feature share.version is finalized at 1,
+else UNSUPPORTED_VERSION. Left out: authorization; end offsets of partitions led by other brokers.
+"""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from broker.cluster.features import SHARE_VERSION
+from broker.coordinator import Waiting
+from broker.shares.common import NO_OFFSET, UNKNOWN_COUNT, ShareKey
+from broker.shares.state import Answer
+from broker.waiting import gather
+from protocol.errors import ErrorCode
+from protocol.messages.describe_share_group_offsets import (
+    DescribeShareGroupOffsetsRequest,
+    DescribeShareGroupOffsetsRequestGroup,
+    DescribeShareGroupOffsetsResponse,
+    DescribeShareGroupOffsetsResponseGroup,
+    DescribeShareGroupOffsetsResponsePartition,
+    DescribeShareGroupOffsetsResponseTopic,
+)
+
+if TYPE_CHECKING:
+    from broker.context import Context, Node
+
+Group = DescribeShareGroupOffsetsResponseGroup
+Topic = DescribeShareGroupOffsetsResponseTopic
+Row = DescribeShareGroupOffsetsResponsePartition
+
+
+def handle(node: "Node", context: "Context", request: DescribeShareGroupOffsetsRequest) -> Any:
+    """The response, or who will have it."""
+    groups = [_describe(node, asked) for asked in request.groups]
+    return gather(groups, lambda answers: DescribeShareGroupOffsetsResponse(groups=answers))
+
+
+def _describe(node: "Node", asked: DescribeShareGroupOffsetsRequestGroup) -> Any:
+    """The group, or a `Waiting` for it."""
+    group_id = asked.group_id
+    if node.features.level(SHARE_VERSION) < 1:
+        return Group(group_id, error_code=ErrorCode.UNSUPPORTED_VERSION)
+    keys: list[ShareKey] = []
+    unknown: list[Topic] = []
+    if asked.topics is None:
+        found = node.groups.find(group_id)
+        if isinstance(found, ErrorCode):
+            return Group(group_id, error_code=found, error_message=found.message)
+        keys = found.share.states.with_states(group_id)
+    for topic in asked.topics or ():
+        info = node.metadata.view.topics.get(topic.topic_name)
+        if info is None:
+            rows = [Row(index, NO_OFFSET) for index in topic.partitions]
+            unknown.append(Topic(topic.topic_name, partitions=rows))
+        else:
+            keys += [ShareKey(group_id, info.topic_id, index) for index in topic.partitions]
+    result = Waiting(lambda code: Group(group_id, error_code=code))
+    node.shares.groups.summaries(
+        keys,
+        lambda answers: result.answer(Group(group_id, [*_topics(node, answers.items()), *unknown])),
+    )
+    return result
+
+
+def _topics(node: "Node", answers: "Iterable[tuple[ShareKey, Answer]]") -> list[Topic]:
+    names = node.metadata.view.names
+    topics: dict[bytes, Topic] = {}
+    for (_, topic_id, index), answer in answers:
+        name = names.get(topic_id, "")
+        topic = topics.setdefault(topic_id, Topic(name, topic_id))
+        topic.partitions.append(_row(node, name, index, answer))
+    return list(topics.values())
+
+
+def _row(node: "Node", name: str, index: int, answer: Answer) -> Row:
+    state = answer.state
+    if state is None:
+        return Row(index, NO_OFFSET)
+    row = Row(index, state.start_offset, state.leader_epoch)
+    if state.start_offset != NO_OFFSET and state.complete_count != UNKNOWN_COUNT:
+        partition = node.replicas.leader(name, index)
+        if isinstance(partition, ErrorCode):
+            return Row(index, error_code=partition, error_message=partition.message)
+        assert partition.log is not None
+        row.lag = partition.log.high_watermark - state.start_offset - state.complete_count
+    return row
