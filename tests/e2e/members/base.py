@@ -197,6 +197,8 @@ class Member(threading.Thread, ABC):
         self.ending = threading.Event()
         self.closing = False
         """Set when the client is about to be closed: it owns nothing from here on."""
+        self.owes_commit = False
+        """A commit was refused because of a rebalance: to be tried again."""
         self.fatal: BaseException | None = None
         """What ended the client's membership for good, when `tolerant`."""
         self.tolerant = False

@@ -1,7 +1,6 @@
 """aiokafka in a group: its loop runs in the member's thread while the member polls."""
 
 import asyncio
-import contextlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,6 +33,7 @@ class AioKafkaMember(Member):
     async def _start(self) -> None:
         # a rebalance runs in a task of the client beside the poll: it waits for a commit to end
         self.busy = asyncio.Lock()
+        self.refused: dict[Place, int] = {}
         self.client = AIOKafkaConsumer(
             bootstrap_servers=self.bootstrap,
             group_id=self.group,
@@ -63,21 +63,21 @@ class AioKafkaMember(Member):
 
     async def _poll_once(self) -> None:
         several = await self.client.getmany(timeout_ms=int(POLL_SECONDS * 1000), max_records=500)
-        if not several:
-            return
         async with self.busy:
-            offsets = {}
+            mine = self.watch.share_of(self)
+            offsets = {place: offset for place, offset in self.refused.items() if place in mine}
             for place, records in several.items():
+                where = (place.topic, place.partition)
                 # taken away while this waited for the lock: not delivered, as far as anyone cares
-                if (place.topic, place.partition) not in self.watch.share_of(self):
-                    continue
-                for record in records:
-                    where = (place.topic, place.partition)
+                for record in records if where in mine else ():
                     self.watch.read(self.name, where, record.offset, record.value)
                     offsets[where] = record.offset + 1
+            self.refused = {}
             if self.commits == "each" and offsets:
-                with contextlib.suppress(*REBALANCE):
+                try:
                     await self._commit_now(offsets)
+                except REBALANCE:
+                    self.refused = offsets
 
     async def _commit_now(self, offsets: Mapping[Place, int]) -> None:
         await self.client.commit({TopicPartition(*place): o for place, o in offsets.items()})

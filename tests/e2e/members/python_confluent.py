@@ -68,7 +68,7 @@ class ConfluentMember(Member):
         messages = self.client.consume(500, POLL_SECONDS)
         for message in messages:
             self._take(message)
-        if messages and self.commits == "each":
+        if self.commits == "each" and (messages or self.owes_commit):
             self._commit(None)
 
     def _take(self, message: Message) -> None:
@@ -94,9 +94,12 @@ class ConfluentMember(Member):
             else:
                 done = self.client.commit(offsets=wanted, asynchronous=False)
         except KafkaException as error:
-            if offsets is None and error.args[0].code() in REBALANCE:
+            code = error.args[0].code()
+            if offsets is None and code in REBALANCE:
+                self.owes_commit = code != KafkaError._NO_OFFSET
                 return
             raise
+        self.owes_commit = False
         self._note(done or ())
 
     def _note(self, done: Sequence[TopicPartition]) -> None:
