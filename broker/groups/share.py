@@ -57,7 +57,7 @@ class ShareGroups:
         self._groups = machine.shared.groups
         self._config = machine.shared.config
         self._hashes = TopicHashes()
-        self.states = GroupStates(machine.shared)
+        self.states = GroupStates(machine)
 
     # --- heartbeats
 

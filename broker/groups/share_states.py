@@ -3,10 +3,9 @@ lose one (KIP-932): what is recorded of them, and the work that follows from it.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from broker.coordinator import NOTHING, Outcome, StoredRecord
-from broker.groups.common import Shared
 from broker.groups.share_group import (
     Initialized,
     ShareGroup,
@@ -15,6 +14,9 @@ from broker.groups.share_group import (
 )
 from broker.shares.common import NO_OFFSET, Refused, ShareKey
 from protocol.errors import ErrorCode
+
+if TYPE_CHECKING:
+    from broker.groups.machine import GroupMachine
 
 RETRY_MS: Final = 30_000
 """After so long a state that is not there yet is asked for again."""
@@ -37,8 +39,9 @@ class InitializeStates(NamedTuple):
 class GroupStates:
     """For all share groups of one machine."""
 
-    def __init__(self, shared: Shared) -> None:
-        self._shared = shared
+    def __init__(self, machine: "GroupMachine") -> None:
+        self._machine = machine
+        self._shared = machine.shared
         self.asked_ms = 0
         """When states were last asked for, which records do not tell. While loading it is 0, so
         that those which were on their way are asked for again at once."""
@@ -52,15 +55,16 @@ class GroupStates:
         """The group. Raises Refused."""
         group = self.group(group_id)
         if group is None:
-            what = "is not a share group" if group_id in self._shared.groups else "not found"
+            there = self._machine.offsets.exists(group_id)
+            what = "is not a share group" if there else "is not known"
             raise Refused(ErrorCode.GROUP_ID_NOT_FOUND, f"Group {group_id} {what}.")
         return group
 
     def known_or_new(self, group_id: str) -> ShareGroup:
         """The group, a new one if there is none. Raises Refused."""
-        if group_id not in self._shared.groups:
-            return ShareGroup(group_id)
-        return self.known(group_id)
+        if self._machine.offsets.exists(group_id):
+            return self.known(group_id)
+        return ShareGroup(group_id)
 
     def all(self) -> list[ShareGroup]:
         """Every share group."""

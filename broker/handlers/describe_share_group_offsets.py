@@ -54,6 +54,10 @@ def _describe(node: "Node", asked: DescribeShareGroupOffsetsRequestGroup) -> Any
         keys = found.share.states.with_states(group_id)
     for topic in asked.topics or ():
         info = node.metadata.view.topics.get(topic.topic_name)
+        if info is not None and not (group_id and topic.partitions):
+            # Nothing that the share coordinator could be asked; an unknown error to Apache Kafka.
+            code = ErrorCode.UNKNOWN_SERVER_ERROR
+            return Group(group_id, error_code=code, error_message=code.message)
         if info is None:
             rows = [Row(index, NO_OFFSET) for index in topic.partitions]
             unknown.append(Topic(topic.topic_name, partitions=rows))
