@@ -11,10 +11,9 @@ what memory holds already, and live ones are not replayed, apart from tombstones
 """
 
 import logging
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from broker.coordinator import NOTHING, Outcome, StoredRecord, Waiting
+from broker.coordinator import NOTHING, Outcome, Waiting
 from broker.groups.classic_group import (
     COMPLETING,
     EMPTY,
@@ -23,17 +22,13 @@ from broker.groups.classic_group import (
     Asked,
     ClassicGroup,
     Member,
-    Protocols,
     session_timer,
 )
+from broker.groups.classic_turn import Joining, Turn, join_refused, joined
 from broker.groups.common import CLASSIC, Caller, TopicChanges
 from protocol.errors import ErrorCode
 from protocol.messages.heartbeat import HeartbeatRequest
-from protocol.messages.join_group import (
-    JoinGroupRequest,
-    JoinGroupResponse,
-    JoinGroupResponseMember,
-)
+from protocol.messages.join_group import JoinGroupRequest
 from protocol.messages.leave_group import LeaveGroupRequest, LeaveGroupResponse, MemberResponse
 from protocol.messages.sync_group import SyncGroupRequest, SyncGroupResponse
 from protocol.stored.consumer_offsets import decode_key
@@ -46,69 +41,9 @@ log = logging.getLogger("odradek.groups")
 NEW_MEMBER_JOIN_TIMEOUT_MS = 5 * 60 * 1000
 """How long a JoinGroup of a new member may wait; a constant in Apache Kafka too. Its client may be
 gone unnoticed, and tries again if it is not."""
-NAMELESS_SINCE = 7
-"""JoinGroup version from which an error has no protocol name; before it is an empty one."""
 MEMBER_ID_REQUIRED_SINCE = 4
 SKIP_ASSIGNMENT_SINCE = 9
 SINGLE_LEAVE_UNTIL = 2
-
-
-class Joining(NamedTuple):
-    """A JoinGroup in hand, its own copy: it outlives the request's buffer."""
-
-    asked: Asked
-    member_id: str
-    instance_id: str | None
-    client_id: str
-    client_host: str
-    protocol_type: str
-    protocols: Protocols
-    rebalance_timeout_ms: int
-    session_timeout_ms: int
-    reason: str
-
-    @classmethod
-    def of(cls, request: JoinGroupRequest, caller: Caller, who: Waiting) -> "Joining":
-        session = request.session_timeout_ms
-        return cls(
-            Asked(who, caller.version),
-            request.member_id,
-            request.group_instance_id,
-            caller.client_id,
-            caller.client_host,
-            request.protocol_type,
-            tuple((p.name, bytes(p.metadata)) for p in request.protocols),
-            # Version 0 has one timeout for both.
-            session if caller.version == 0 else request.rebalance_timeout_ms,
-            session,
-            request.reason or "not provided",
-        )
-
-    @property
-    def names(self) -> list[str]:
-        return [name for name, _ in self.protocols]
-
-
-class Turn:
-    """What one input leads to, gathered while it is worked on."""
-
-    __slots__ = ("behind", "now_ms", "records", "refused", "replies")
-
-    def __init__(self, now_ms: int) -> None:
-        self.now_ms = now_ms
-        self.behind = False
-        self.records: list[StoredRecord] = []
-        self.replies: list[tuple[Waiting, Any]] = []
-        self.refused: Callable[[ErrorCode], Sequence[tuple[Waiting, Any]]] | None = None
-        """What becomes of the replies when the records are not taken: by default nothing, the
-        next generation is recorded anyhow."""
-
-    def outcome(self) -> Outcome:
-        if not self.records and not self.replies:
-            return NOTHING
-        replies = self.replies
-        refused = self.refused or (lambda code: replies)
-        return Outcome(self.records, replies, refused, replay=False, behind=self.behind)
 
 
 class ClassicGroups:
@@ -623,27 +558,3 @@ class ClassicGroups:
             self._answer_sync(turn, group, member, ErrorCode.UNKNOWN_MEMBER_ID)
             self._timers.cancel(member.session)
         group.remove(member_id)
-
-
-def joined(group: ClassicGroup, member_id: str, *, listed: bool) -> JoinGroupResponse:
-    """A member of the present generation; `listed`: with all members, for the leader."""
-    members = []
-    if listed:
-        members = [
-            JoinGroupResponseMember(m.member_id, m.instance_id, m.metadata(group.protocol))
-            for m in group.members.values()
-        ]
-    return JoinGroupResponse(
-        generation_id=group.generation,
-        protocol_type=group.protocol_type,
-        protocol_name=group.protocol,
-        leader=group.leader or "",
-        member_id=member_id,
-        members=members,
-    )
-
-
-def join_refused(version: int, code: ErrorCode, member_id: str) -> JoinGroupResponse:
-    """An error of JoinGroup; the member id is a new one with MEMBER_ID_REQUIRED."""
-    name = None if version >= NAMELESS_SINCE else ""
-    return JoinGroupResponse(error_code=code, protocol_name=name, member_id=member_id)

@@ -11,11 +11,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from broker.coordinator import Outcome, Waiting
-from broker.groups.classic import join_refused
 from broker.groups.classic_group import (
     CONSUMER_TYPE,
     VALUE_VERSION,
 )
+from broker.groups.classic_turn import join_refused
 from broker.groups.common import Caller, stored
 from broker.groups.consumer_group import (
     UNRELEASED,

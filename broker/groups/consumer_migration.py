@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 from broker.cluster.view import ZERO_UUID, ClusterView
 from broker.coordinator import Outcome, StoredRecord, Waiting
 from broker.groups.assignors import Assignment
-from broker.groups.classic import join_refused
 from broker.groups.classic_group import CONSUMER_TYPE, STABLE, ClassicGroup, Member
+from broker.groups.classic_turn import join_refused
 from broker.groups.common import stored
 from broker.groups.consumer_group import (
     STABLE_MEMBER,

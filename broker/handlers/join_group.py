@@ -11,7 +11,7 @@ passed. See `broker.groups.classic`. Left out: authorization.
 
 from typing import TYPE_CHECKING, Any
 
-from broker.groups.classic import join_refused
+from broker.groups.classic_turn import join_refused
 from broker.groups.common import caller_of
 from protocol.errors import ErrorCode
 from protocol.messages.join_group import JoinGroupRequest

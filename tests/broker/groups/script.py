@@ -24,7 +24,7 @@ from typing import Any
 from broker.cluster.view import ClusterView, PartitionInfo, TopicInfo
 from broker.config import BrokerConfig
 from broker.coordinator import Outcome, StoredRecord, Waiting
-from broker.groups.classic import join_refused
+from broker.groups.classic_turn import join_refused
 from broker.groups.common import Caller, topic_changes
 from broker.groups.machine import GroupMachine
 from broker.groups.offset_table import Committed
@@ -53,6 +53,7 @@ from protocol.messages.sync_group import (
 from protocol.stored.consumer_offsets import GroupMetadataKey, decode_key, decode_value
 from protocol.stored.consumer_protocol import (
     ConsumerProtocolSubscription,
+    TopicPartition,
     decode_assignment,
     decode_subscription,
     encode_value,
@@ -205,12 +206,15 @@ class Script:
         """What there is, of the machine's memory."""
         groups, offsets = self.machine.shared.groups, self.machine.offsets
         for group in groups.values():
-            members = ", ".join(_member(member) for member in group.members.values())
-            told = f"{group.group_id}: {group.state_name} generation {group.generation}"
-            self.lines.append(f"{told} of {group.leader}: {members or 'nobody'}")
+            self._show(group)
         for group_id in offsets.table.groups():
             if group_id not in groups:
                 self.lines.append(f"{group_id}: offsets only")
+
+    def _show(self, group: Any) -> None:
+        members = ", ".join(_member(member) for member in group.members.values())
+        told = f"{group.group_id}: {group.state_name} generation {group.generation}"
+        self.lines.append(f"{told} of {group.leader}: {members or 'nobody'}")
 
     # --- what clients ask
 
@@ -376,11 +380,16 @@ def _pairs(text: str, by: str = ":") -> list[tuple[str, str]]:
 
 
 def _protocol(text: str) -> tuple[str, bytes]:
-    """`name:topic+topic`, or `name:!bytes` for what is no subscription."""
+    """`name:topic+topic`, `name:topic@topic-0+topic-1` with what the member has, or `name:!bytes`
+    for what is no subscription."""
     name, _, topics = text.partition(":")
     if topics.startswith("!"):
         return name, topics[1:].encode()
-    return name, encode_value(ConsumerProtocolSubscription(topics.split("+")), 0)
+    topics, has, owned = topics.partition("@")
+    places = (place.rpartition("-") for place in owned.split("+") if place)
+    parts = [TopicPartition(topic, [int(index)]) for topic, _, index in places]
+    subscription = ConsumerProtocolSubscription(topics.split("+"), None, parts)
+    return name, encode_value(subscription, 1 if has else 0)
 
 
 def _metadata(data: Any) -> str:
@@ -442,8 +451,8 @@ def _member(member: Any) -> str:
     waits = "".join(
         f" {what}" for what in ("joining", "syncing") if getattr(member, what) is not None
     )
-    assigned = member.assignment.decode()
-    return f"{member.member_id}{_static(member.instance_id)} '{assigned}'{waits}"
+    name = f"{member.member_id}{_static(member.instance_id)}"
+    return f"{name} '{given(member.assignment)}'{waits}"
 
 
 def _record(record: StoredRecord) -> str:
