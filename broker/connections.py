@@ -182,8 +182,12 @@ class Connections:
 
     def write_now(self) -> None:
         """Write everything staged, then answer."""
-        self.node.replicas.write_staged()
-        connections, self._to_complete = self._to_complete, []
+        replicas = self.node.replicas
+        replicas.write_staged()
+        while replicas.dirty:
+            # somebody who was woken has staged more, and may be among those to be answered
+            replicas.write_staged()
+        connections, self._to_complete = dict.fromkeys(self._to_complete), []
         for connection in connections:
             connection.complete()
 
