@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.bench import network
-from tests.bench.cases import OWN_BROKER, UNDER_LOAD, Figure, Target, touch_pages
+from tests.bench.cases import OWN_BROKER, UNDER_LOAD
+from tests.bench.figures import Figure, Target, touch_pages
 from tests.kit.server import Server
 
 

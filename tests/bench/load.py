@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tests.bench import network, requests
+from tests.bench import members, network, requests
 from tests.kit.server import process_cpu
 from tests.kit.wire import address_of, decode_answer
 
@@ -332,6 +332,9 @@ KINDS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "large": large,
     "latency": latency,
     "librdkafka": librdkafka,
+    "rebalance": members.rebalance,
+    "heartbeats": members.heartbeats,
+    "transactions": members.transactions,
 }
 
 
