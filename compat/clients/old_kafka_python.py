@@ -9,6 +9,7 @@ both carry a copy of six whose lazy `moves` module Python 3.12 and later cannot 
 
 import os
 import sys
+import threading
 import time
 import traceback
 
@@ -282,6 +283,112 @@ def admin_repertoire(session):
         admin.close()
 
 
+class GroupMember(threading.Thread):
+    """A consumer in a group, in a thread of its own: these clients block while they join."""
+
+    def __init__(self, session, group, topic, **more):
+        super().__init__(daemon=True)
+        settings = {"enable_auto_commit": False, "session_timeout_ms": 6000}
+        settings["heartbeat_interval_ms"] = 200
+        self.consumer = session.consumer(group_id=group, **dict(settings, **more))
+        self.consumer.subscribe([topic])
+        self.changed = threading.Condition()
+        self.got = []
+        self.owned = set()
+        self.ending = False
+        self.failure = None
+        self.start()
+
+    def run(self):
+        try:
+            while not self.ending:
+                for batch in self.consumer.poll(50).values():
+                    self.got += [(r.partition, r.offset, r.value) for r in batch]
+                    self.consumer.commit()
+                self.owned = {place.partition for place in self.consumer.assignment()}
+                with self.changed:
+                    self.changed.notify_all()
+            self.consumer.close()
+        except Exception as error:  # noqa: BLE001 - raised again by until()
+            self.failure = error
+
+    def until(self, condition):
+        end = time.monotonic() + DEADLINE
+        with self.changed:
+            while not condition():
+                if self.failure is not None:
+                    raise self.failure
+                if time.monotonic() > end:
+                    raise AssertionError(f"owns {self.owned}, {len(self.got)} records")
+                self.changed.wait(0.2)
+
+    def leave(self):
+        self.ending = True
+        self.join(DEADLINE)
+        if self.failure is not None:
+            raise self.failure
+
+
+def group(session):
+    """Two members share a topic, one leaves, another goes on from the last commit."""
+    topic = "group-{}-{}".format("-".join(map(str, session.release or ("auto",))), stamp)
+    make_topic(session, topic, 4)
+    fill(session, topic, 0, 40)
+    first = GroupMember(session, f"of-{topic}", topic)
+    first.until(lambda: len(first.got) == 40 and first.owned == {0, 1, 2, 3})
+    second = GroupMember(session, f"of-{topic}", topic)
+    second.until(lambda: len(second.owned) == 2 and len(first.owned) == 2)
+    check(first.owned | second.owned, {0, 1, 2, 3})
+    fill(session, topic, 40, 80)
+    second.until(lambda: len(first.got) + len(second.got) == 80)
+    second.leave()
+    first.until(lambda: first.owned == {0, 1, 2, 3})
+    fill(session, topic, 80, 100)
+    first.until(lambda: len(first.got) + len(second.got) == 100)
+    first.leave()
+    values = sorted(int(value) for _, _, value in first.got + second.got)
+    check(values, list(range(100)))
+    third = GroupMember(session, f"of-{topic}", topic)
+    fill(session, topic, 100, 104)
+    third.until(lambda: len(third.got) == 4)
+    third.leave()
+    check(sorted(int(value) for _, _, value in third.got), [100, 101, 102, 103])
+
+
+def group_admin(session):
+    topic = f"group-admin-{stamp}"
+    name = f"of-{topic}"
+    make_topic(session, topic, 4)
+    fill(session, topic, 0, 40)
+    admin = KafkaAdminClient(bootstrap_servers=session.bootstrap)
+    try:
+        member = GroupMember(session, name, topic)
+        member.until(lambda: len(member.got) == 40)
+        (described,) = admin.describe_consumer_groups([name])
+        # 1.4.7 gives the bare answer: error, group, state, protocol type, protocol, members
+        check((described[2], len(described[5])), ("Stable", 1))
+        check((name, "consumer") in admin.list_consumer_groups(), True)
+        offsets = {
+            p.partition: o.offset for p, o in admin.list_consumer_group_offsets(name).items()
+        }
+        check(offsets, dict.fromkeys(range(4), 10))
+        member.leave()
+        if not hasattr(admin, "delete_consumer_groups"):
+            return None
+        check([error.errno for _, error in admin.delete_consumer_groups([name])], [0])
+        check((name, "consumer") in admin.list_consumer_groups(), False)
+    finally:
+        admin.close()
+
+
+def fill(session, topic, first, end):
+    producer = session.producer(acks="all", linger_ms=5)
+    for number in range(first, end):
+        producer.send(topic, b"%d" % number, partition=number % 4)
+    producer.flush(DEADLINE)
+    producer.close(DEADLINE)
+
+
 def config(admin, topic, name):
     answers = admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
     answer = answers[0] if isinstance(answers, list) else answers
@@ -310,6 +417,9 @@ def main():
     feature("acks 0", no_acknowledgement, newest)
     feature("topic made by producing", auto_created, newest)
     feature("admin", admin_repertoire, newest)
+    for release in ((0, 9), (0, 10, 1), (0, 11, 0), None):
+        feature(f"group, {RELEASES[release]}", group, Session(bootstrap, release))
+    feature("group admin", group_admin, newest)
     feature("idempotent producer", lambda: "this release has none")
     feature("incremental configs", lambda: "this release has none")
     sys.exit(1 if failures else 0)

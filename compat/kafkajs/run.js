@@ -1,5 +1,7 @@
 // The repertoire of kafkajs against a broker: `node run.js HOST:PORT`, kafkajs on NODE_PATH.
 //
+// Groups and transactions are in groups.js.
+//
 // kafkajs has no consumer outside a group. Reading by assignment therefore goes through its own
 // cluster and broker objects (the ones its consumer uses), so that requests, record decoding and
 // codecs are kafkajs's. Codecs: gzip is built in, snappy and lz4 come from plug-in packages; the
@@ -14,6 +16,7 @@ const { Kafka, CompressionTypes, CompressionCodecs, ConfigResourceTypes, logLeve
 const snappy = require('kafkajs-snappy')
 const { LZ4Codec } = requireLz4()
 const zstd = require('@bokuweb/zstd-wasm')
+const groups = require('./groups')
 
 const DEADLINE = 20000
 const stamp = `${process.pid}-${Date.now()}`
@@ -320,6 +323,8 @@ async function main() {
   await feature('admin topics', adminTopics)
   await feature('admin configs', adminConfigs)
   await feature('delete records', deleteRecords)
+  const tools = { kafka, stamp, check, withAdmin, withProducer, createTopic }
+  for (const [name, work] of Object.entries(groups(tools))) await feature(name, work)
   await feature('incremental configs', async () => 'kafkajs has no such call')
   process.exit(failures ? 1 : 0)
 }
