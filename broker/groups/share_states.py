@@ -107,7 +107,8 @@ class GroupStates:
                 lacking = frozenset(range(len(info.partitions))) - there
                 missing[topic_id] = Initialized(name, lacking, now_ms)
                 known = topic_id in group.initialized or topic_id in group.initializing
-                # A topic that has got more partitions is read from their beginning.
+                # A topic that has got more partitions is read from their beginning, and so is one
+                # that is asked for again, as in Apache Kafka.
                 offsets[topic_id] = dict.fromkeys(sorted(lacking), 0 if known else NO_OFFSET)
         if not missing:
             return []

@@ -348,10 +348,14 @@ class ShareFetch:
         self._waits_on.clear()
 
     def wake(self) -> None:
-        """A share partition or its log changed: look again."""
+        """A share partition or its log changed: look again when all that changes in this turn has
+        changed."""
+        self._release()
+        asyncio.get_running_loop().call_soon(self._look_again)
+
+    def _look_again(self) -> None:
         if self._resume is None or self._fetched is not None:
             return
-        self._release()
         self._fetched = self._run(last=False)
         if self._fetched is None:
             self._register()
