@@ -94,14 +94,11 @@ class ClassicSide:
             return outcome
         value = GroupMetadataValue("", 0, None, None, now_ms, [])
         record = stored(GroupMetadataKey(group_id), value, VALUE_VERSION)
-        refused = outcome.refused
 
         def undo(code: ErrorCode) -> Sequence[tuple[Waiting, Any]]:
             self._machine.classic.forget(group_id)
             self._groups[group_id] = group
-            if refused is not None and outcome.records:
-                return refused(code)
-            return [(waiting, waiting.refuse(code)) for waiting, _ in outcome.replies]
+            return [(who, who.refuse(code))]
 
         records = [*group.tombstones(), record, *outcome.records]
         return Outcome(records, outcome.replies, undo, replay=False)
