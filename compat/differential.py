@@ -15,7 +15,7 @@ import itertools
 import sys
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 
 from compat import corpus
@@ -112,14 +112,14 @@ def _options() -> argparse.ArgumentParser:
 @contextlib.contextmanager
 def sides(
     arguments: argparse.Namespace, items: Sequence[Item]
-) -> Iterator[tuple[dict[str, Judge], Live | None]]:
-    """The judges that the plan needs, and the broker that is judged, all answering."""
+) -> Iterator[tuple[dict[str, Judge], dict[str, Live]]]:
+    """The judges that the plan needs, and who is judged by each, all answering."""
     wanted = sorted({i.judge for i in items})
     with contextlib.ExitStack() as stack:
         references = {}
         if not arguments.recorded:
             references = {name: _launched(stack, name, arguments.keep) for name in wanted}
-        subject = None if arguments.record else _subject(arguments, stack)
+        subjects = {} if arguments.record else _subjects(arguments, stack, wanted)
         judges: dict[str, Judge] = {}
         for name in wanted:
             if arguments.recorded:
@@ -129,7 +129,7 @@ def sides(
                 side.learn_versions()
                 side.warm_up()
                 judges[name] = Live(side)
-        yield judges, subject
+        yield judges, subjects
 
 
 def _launched(stack: contextlib.ExitStack, version: str, keep: str | None) -> Reference:
@@ -143,29 +143,47 @@ def _launched(stack: contextlib.ExitStack, version: str, keep: str | None) -> Re
     return reference
 
 
-def _subject(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> Live:
+def _subjects(
+    arguments: argparse.Namespace, stack: contextlib.ExitStack, judges: Sequence[str]
+) -> dict[str, Live]:
+    """Who is judged, by judge: the broker that was named, or an Odradek for each, because 3.9.2
+    knows no features: its Odradek has none finalized."""
+    if arguments.subject or arguments.odradek:
+        return dict.fromkeys(judges, _named_subject(arguments, stack))
+    subjects = {}
+    processes = {judge: OdradekProcess() for judge in judges}
+    for process in processes.values():
+        stack.callback(process.close, arguments.log)
+        process.launch(free_ports(1)[0])
+    for judge, process in processes.items():
+        process.wait()
+        side = Side(f"odradek for {judge}", "127.0.0.1", process.port)
+        side.learn_versions()
+        if judge == OLD:
+            side.without_features()
+        side.warm_up()
+        subjects[judge] = Live(side)
+    return subjects
+
+
+def _named_subject(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> Live:
     if arguments.subject:
         side = stack.enter_context(
             reference_side(_launched(stack, arguments.subject, arguments.keep))
         )
         side.name = "subject"
-    elif arguments.odradek:
+    else:
         host, port = arguments.odradek.rsplit(":", 1)
         side = Side("odradek", host, int(port))
-    else:
-        process = OdradekProcess()
-        stack.callback(lambda: process.close(arguments.log))
-        process.launch(free_ports(1)[0])
-        process.wait()
-        side = Side("odradek", "127.0.0.1", process.port)
     side.learn_versions()
     side.warm_up()
     return Live(side)
 
 
-def offer_differs(subject: Live | None) -> list[str]:
+def offer_differs(subjects: Iterable[Live]) -> list[str]:
     """Where the judged broker's ApiVersions answer is not what the corpus was made for."""
-    if subject is None or subject.side.name == "subject":
+    subject = next((each for each in subjects if each.side.name != "subject"), None)
+    if subject is None:
         return []
     wanted = {api_named(name).key: (name, span) for name, span in OFFERED.items()}
     out = []
@@ -240,10 +258,10 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.generated = arguments.generated or CI_GENERATED
     began = time.monotonic()
     items = plan(arguments)
-    with sides(arguments, items) as (judges, subject):
-        surprises = offer_differs(subject)
+    with sides(arguments, items) as (judges, subjects):
+        surprises = offer_differs(subjects.values())
         ready = time.monotonic()
-        player = Player(judges, subject)
+        player = Player(judges, subjects)
         player.chatty = player.chatty or arguments.progress
         report = player.play(items)
     explained = Explained.load() if not arguments.subject else Explained("")

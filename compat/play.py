@@ -108,11 +108,11 @@ class Player:
     """Plays items on a judge and a subject, several at a time."""
 
     def __init__(
-        self, judges: Mapping[str, Judge], subject: Live | None, workers: int = WORKERS
+        self, judges: Mapping[str, Judge], subjects: Mapping[str, Live], workers: int = WORKERS
     ) -> None:
-        """Without a subject the judges are only listened to."""
+        """`subjects`: who is judged, by the judge's name. Without, judges are only listened to."""
         self.judges = judges
-        self.subject = subject
+        self.subjects = subjects
         self.report = Report()
         self._workers = workers
         self._lock = threading.Lock()
@@ -121,9 +121,7 @@ class Player:
     def play(self, items: Sequence[Item]) -> Report:
         """Plays all: first the ones that must be alone, then the rest in chunks."""
         shared = {f"shared-{alias}": topic for alias, topic in SHARED.items()}
-        everywhere: list[Judge] = [*self.judges.values()]
-        if self.subject is not None:
-            everywhere.append(self.subject)
+        everywhere: list[Judge] = [*self.judges.values(), *set(self.subjects.values())]
         self._each(everywhere, lambda side: side.prepare(shared))
         alone = [i for i in items if i.case.alone]
         mine = {name: topic for i in alone for name, topic in i.topics().items()}
@@ -146,11 +144,10 @@ class Player:
         """Makes the topics of a chunk, while the one before it is played."""
         topics: dict[str, dict[str, Topic]] = {}
         for item in items:
-            for who in (item.judge, self.subject.name if self.subject else item.judge):
+            for who in (item.judge, self.subjects[item.judge].name if self.subjects else ""):
                 topics.setdefault(who, {}).update(item.topics())
-        everyone: list[Judge] = [self.judges[name] for name in self.judges if name in topics]
-        if self.subject is not None:
-            everyone.append(self.subject)
+        sides: set[Judge] = {*self.judges.values(), *self.subjects.values()}
+        everyone = [side for side in sides if side.name in topics]
         self._each(everyone, lambda side: side.prepare(topics[side.name]))
 
     def _chunk(self, items: Sequence[Item], began: float) -> None:
@@ -165,7 +162,7 @@ class Player:
         began = time.monotonic()
         theirs = self.judges[item.judge].transcript(item)
         between = time.monotonic()
-        ours = self.subject.transcript(item) if self.subject is not None else theirs
+        ours = self.subjects[item.judge].transcript(item) if self.subjects else theirs
         ended = time.monotonic()
         if self.chatty and ended - began > SLOW_SECONDS:
             spent = f"{between - began:.1f} s, then {ended - between:.1f} s"

@@ -91,6 +91,19 @@ class Side:
         run.ask_until(lambda a: a.error_code == 0, "InitProducerId", 1, transactional_id=None)
         run.close()
 
+    def without_features(self) -> None:
+        """Takes back every level that is finalized."""
+        run = self.setup_run()
+        software = {"client_software_name": "compat", "client_software_version": "1"}
+        levels = run.ask("ApiVersions", 4, **software).finalized_features
+        updates = [
+            {"feature": level.name, "max_version_level": 0, "upgrade_type": 3} for level in levels
+        ]
+        answer = run.ask("UpdateFeatures", 1, timeout_ms=10_000, feature_updates=updates)
+        run.close()
+        if answer.error_code or any(each.error_code for each in answer.results):
+            raise NotReady(f"{self.name} keeps its features: {answer}")
+
     def prepare(self, topics: Mapping[str, Topic]) -> None:
         """Creates topics by name and fills them."""
         wanted = list(topics.items())

@@ -171,10 +171,10 @@ class ConsumerGroups:
 
     def loaded(self, now_ms: int) -> Outcome:
         """Members go on where they were; each session begins anew."""
-        session = self._config.group_consumer_session_timeout_ms
         for group in self._groups.values():
             if group.kind != CONSUMER:
                 continue
+            session = self._config.groups.get(group.group_id, "consumer.session.timeout.ms")
             for member in group.members.values():
                 self._timers.alive(group.group_id, member.member_id, now_ms + session)
                 if member.state == UNREVOKED:
@@ -265,13 +265,14 @@ class ConsumerGroups:
         self.steps.update(turn, _as_told(turn.before, member_id, request, caller))
         owned = _owned(request)
         self.steps.reconcile(turn, *self.steps.target(turn), owned)
-        session = self._config.group_consumer_session_timeout_ms
+        settings = self._config.groups
+        session = settings.get(group.group_id, "consumer.session.timeout.ms")
         self._timers.alive(group.group_id, member_id, now_ms + session)
         member = turn.member
         response = ConsumerGroupHeartbeatResponse(
             member_id=member_id,
             member_epoch=member.epoch,
-            heartbeat_interval_ms=self._config.group_consumer_heartbeat_interval_ms,
+            heartbeat_interval_ms=settings.get(group.group_id, "consumer.heartbeat.interval.ms"),
         )
         if joins or _is_full(request) or not _same(member.assigned, turn.before.assigned):
             response.assignment = heartbeats.Assignment(

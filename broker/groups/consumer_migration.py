@@ -226,7 +226,7 @@ class Migration:
         def undo(code: ErrorCode) -> Replies:
             self._machine.classic.forget(group_id)
             self._groups[group_id] = group
-            session = self._config.group_consumer_session_timeout_ms
+            session = self._config.groups.get(group_id, "consumer.session.timeout.ms")
             for member_id in group.members:
                 self._timers.alive(group_id, member_id, now_ms + session)
             return [(who, who.refuse(code)) for who, _ in replies]

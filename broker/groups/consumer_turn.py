@@ -198,7 +198,7 @@ class Steps:
         """(epoch, the member's part) of the target that it moves to; a new one is computed when the
         group's epoch is ahead, but not more often than the assignment interval says."""
         group = turn.group
-        interval = self._shared.config.group_consumer_assignment_interval_ms
+        interval = self._shared.config.groups.get(group.group_id, "consumer.assignment.interval.ms")
         if turn.epoch <= group.assignment_epoch or turn.now_ms < group.assignment_ms + interval:
             return group.assignment_epoch, group.target_of(turn.member)
         return turn.epoch, self._new_target(turn)
