@@ -8,6 +8,13 @@ QUICK = {
     "group.consumer.min.heartbeat.interval.ms": "100",
     "group.consumer.heartbeat.interval.ms": "200",
     "group.consumer.assignment.interval.ms": "0",
+    "group.share.min.session.timeout.ms": "500",
+    "group.share.session.timeout.ms": "3000",
+    "group.share.min.heartbeat.interval.ms": "100",
+    "group.share.heartbeat.interval.ms": "200",
+    "group.share.assignment.interval.ms": "0",
+    "group.share.min.record.lock.duration.ms": "1000",
+    "group.share.record.lock.duration.ms": "1500",
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": "500",
 }
 """What makes groups and time-outs quick; a broker named by `ODRADEK_BOOTSTRAP` needs them too."""
