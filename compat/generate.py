@@ -16,7 +16,7 @@ offsets behind it differ.
 import random
 from typing import Any
 
-from compat import offered
+from compat import generate_groups, offered
 from compat.batches import GZIP, LZ4, SNAPPY, START_MS, ZSTD, Batch, Rec, batch, message, wrapped
 from compat.play import Item
 from compat.script import Case, Run, Topic, api_named
@@ -84,10 +84,6 @@ POOLS: dict[tuple[str, str], tuple[Any, ...]] = {
     ("ApiVersions", "client_software_version"): ("1", "1.2", "", "!", "v" * 300),
     ("DescribeTopicPartitions", "response_partition_limit"): (2000, 2000, 0, 1, 2, 3, -1),
     ("DescribeTopicPartitions", "cursor"): (None,),
-    ("InitProducerId", "transactional_id"): (None, None, None, ""),
-    ("InitProducerId", "producer_id"): (-1, -1, 5, -2),
-    ("InitProducerId", "producer_epoch"): (-1, -1, 0, -2, 32767),
-    ("FindCoordinator", "key_type"): (3, 9, -1, 127),
     ("FindCoordinator", "key"): ("", "group", "x" * 300),
     ("FindCoordinator", "coordinator_keys"): ("", "group", "a"),
     ("ListConfigResources", "resource_types"): (16, 0, 1, 3, -1, 64),
@@ -123,15 +119,24 @@ ONLY_CUT = frozenset(
         "InitProducerId",
         "ListConfigResources",
         "Metadata",
+        *generate_groups.APIS,
     )
 )
 """APIs whose frames are only cut short: a changed byte could mean too much."""
 
-NO_EMPTY_LIST = frozenset(("Metadata", "DescribeTopicPartitions", "ListConfigResources"))
-"""APIs that take an empty list for "all"."""
+NO_EMPTY_LIST = frozenset(
+    (
+        "Metadata",
+        "DescribeTopicPartitions",
+        "ListConfigResources",
+        "OffsetFetch",
+        "AddPartitionsToTxn",
+    )
+)
+"""APIs that take an empty list for "all", or never answer to one."""
 
 
-GENERATED = frozenset(tuple(offered.COVERED)[:21])
+GENERATED = frozenset((*tuple(offered.COVERED)[:21], *generate_groups.APIS))
 
 
 class Sequence:
@@ -145,9 +150,11 @@ class Sequence:
         self.producer = -1
         self.sequence = 0
         self.session = (0, -1)
+        self.given = generate_groups.Given(run)
 
     def go(self) -> None:
         self.run.coordinator(0)
+        self.run.coordinator(1)
         answer = self.run.ask("InitProducerId", 1, transactional_id=None)
         self.producer = answer.producer_id if answer is not None else -1
         choices = [p for p in offered.pairs(self.new) if p[0] in GENERATED]
@@ -167,11 +174,13 @@ class Sequence:
             frame = self.damage(api, frame)
             label += " damaged"
         outcome = self.run.link().exchange(frame, PATIENCE)
-        answer = self.run.note(api, version, outcome, frame, label)
+        answer = self.run.note(api, version, outcome, frame, label, keep=self.given.own(api))
         if api == "Fetch" and version >= 7:
             self.remember(answer)
         if answer is not None and not damaged:
+            self.given.remember(api, answer)
             self.settle(api, answer)
+        self.given.settle(api)
 
     def remember(self, answer: Any) -> None:
         number, epoch = self.session
@@ -223,6 +232,7 @@ class Sequence:
                 kept[kind if kind in (2, 4, 8) else 0, resource["resource_name"]] = resource
             fields["resources"] = list(kept.values())
         self.validated = fields.get("validate_only", False)
+        self.given.adjust(api, fields)
         return fields
 
     def struct(self, api: str, version: int, cls: type[Any]) -> dict[str, Any]:
@@ -238,27 +248,29 @@ class Sequence:
         return out
 
     def value(self, api: str, version: int, spec: FieldSpec) -> Any:
-        pool = POOLS.get((api, spec.name)) or POOLS.get(("*", spec.name))
+        pool = _pool(api, spec.name)
         if spec.kind == "array":
             return self.array(api, version, spec, pool)
         if pool is not None:
-            return self.draw.choice(pool)
+            return self.given.resolve(self.draw.choice(pool))
         if spec.kind == "struct":
             assert spec.struct is not None
             return self.struct(api, version, spec.struct)
         return self.plain(api, spec)
 
     def array(self, api: str, version: int, spec: FieldSpec, pool: Any) -> Any:
-        if spec.name == "assignments":
+        if spec.name == "assignments" and pool is not None:
             return self.draw.choice(pool)
         if spec.name == "configs":
             return [self.config(spec) for _ in range(self.draw.choice((0, 1, 1, 2)))]
         least = 1 if api in NO_EMPTY_LIST else 0
         count = max(least, self.draw.choice((0, 1, 1, 1, 1, 2, 3)))
+        if (api, spec.name) in generate_groups.NEVER_MANY:
+            count = min(count, 1)
         element = spec.element
         assert element is not None
         if pool is not None and element.kind != "struct":
-            return [self.draw.choice(pool) for _ in range(count)]
+            return [self.given.resolve(self.draw.choice(pool)) for _ in range(count)]
         if element.kind == "struct":
             assert element.struct is not None
             return [self.struct(api, version, element.struct) for _ in range(count)]
@@ -292,7 +304,7 @@ class Sequence:
         if "AlterConfigs" in api:
             return self.run.name("settings")
         alias = self.draw.choice(("plain", "plain", "plain", "compact", "gzip", "filled"))
-        if api in ("Produce", "DeleteRecords") and alias == "filled":
+        if api in ("Produce", "DeleteRecords", "WriteTxnMarkers") and alias == "filled":
             alias = "plain"
         return self.run.name(alias)
 
@@ -356,6 +368,15 @@ class Sequence:
             self.sequence += 1
         fields = {"producer_id": self.producer, "producer_epoch": epoch, "base_sequence": sequence}
         return batch(b"i%d" % sequence, codec=codec, **fields)
+
+
+def _pool(api: str, field: str) -> tuple[Any, ...] | None:
+    """The values to choose from for a field of an API, the API's own before those of all."""
+    for key in ((api, field), ("*", field)):
+        for pools in (POOLS, generate_groups.POOLS):
+            if key in pools:
+                return pools[key]
+    return None
 
 
 def _case(seed: int, number: int, new: bool) -> Case:

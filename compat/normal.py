@@ -143,8 +143,10 @@ class _Walk:
         return self.aliases.symbol("producer id", value)
 
 
-def _sortable(value: Any) -> tuple[bool, Any]:
-    return (value is not None, bytes(value) if isinstance(value, memoryview) else value)
+def _sortable(value: Any) -> tuple[bool, bool, Any]:
+    """Nothing first, then numbers, then the symbols of others."""
+    plain = bytes(value) if isinstance(value, memoryview) else value
+    return (value is not None, isinstance(value, str), plain)
 
 
 def _hide_own(config: dict[str, Any]) -> None:

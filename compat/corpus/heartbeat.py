@@ -1,7 +1,7 @@
 """Heartbeat of classic groups."""
 
 from compat.corpus.classic import REBALANCING, Group, own_range
-from compat.script import Run, case
+from compat.script import Run, Topic, case
 
 API = "Heartbeat"
 
@@ -39,7 +39,7 @@ def refused(run: Run) -> None:
         group.beat("nobody", 1, instance="i9", step="unknown both")
 
 
-@case(API)
+@case(API, topics={"t": Topic()})
 def keeps_the_session(run: Run) -> None:
     "The session ends when none came for its time; other requests count too."
     group = Group(run)

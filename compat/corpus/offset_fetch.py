@@ -90,8 +90,9 @@ def as_a_member(run: Run) -> None:
     _fetch(run, run.group("none"), _topic(run, "t", 0), member=who, step="no such group")
 
 
-@case(API, (1, 10), topics=TOPICS)
+@case(API, (1, 10), topics=TOPICS, alone=True)
 def after_the_topic_is_gone(run: Run) -> None:
+    "Alone, because with a topic 3.9.2 takes away every group that is empty and has no offsets."
     group = _filled(run)
     run.ask("DeleteTopics", 4, topic_names=[run.name("u")], timeout_ms=10_000)
     run.gone("u")
