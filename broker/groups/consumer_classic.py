@@ -24,10 +24,8 @@ from broker.groups.consumer_group import (
     ConsumerGroup,
     ConsumerMember,
 )
-from broker.groups.consumer_migration import Migration, Replies, blob
-from broker.groups.consumer_records import (
-    group_tombstones,
-)
+from broker.groups.consumer_migration import DISABLED, Migration, Replies, blob
+from broker.groups.consumer_records import group_tombstones
 from broker.groups.consumer_turn import Refused, Steps, Timers, Turn
 from broker.groups.hash_order import timeline_ordered
 from broker.groups.reconcile import Owned
@@ -127,7 +125,9 @@ class ClassicSide:
         new = not request.member_id
         member_id = request.member_id or self._shared.new_id()
         self._steps.check_room(group, member_id)
-        if not group.supports_classic(request.protocol_type, [p.name for p in request.protocols]):
+        names = [protocol.name for protocol in request.protocols]
+        allowed = config.group_consumer_migration_policy != DISABLED
+        if not (allowed and group.supports_classic(request.protocol_type, names)):
             raise Refused(ErrorCode.INCONSISTENT_GROUP_PROTOCOL, "")
         if new and request.group_instance_id is None and _requires_id(caller.version):
             response = join_refused(caller.version, ErrorCode.MEMBER_ID_REQUIRED, member_id)

@@ -51,6 +51,8 @@ log = logging.getLogger("odradek.groups")
 UPGRADES: Final = ("bidirectional", "upgrade")
 DOWNGRADES: Final = ("bidirectional", "downgrade")
 """Values of group.consumer.migration.policy that allow it."""
+DISABLED: Final = "disabled"
+"""The value that keeps classic members out of consumer groups."""
 NEWEST_ASSIGNMENT: Final = ConsumerProtocolAssignment.VERSIONS[1]
 
 Replies = list[tuple[Waiting, Any]]

@@ -4,7 +4,7 @@ its partitions (KIP-848).
 Versions 0-1: 1 subscriptions by pattern, member ids made by the client (KIP-1082).
 
 Served where the feature group.version is finalized at 1, else UNSUPPORTED_VERSION. See
-`broker.groups.consumer`. Left out: authorization; settings of single groups.
+`broker.groups.consumer`. Left out: authorization.
 """
 
 from typing import TYPE_CHECKING, Any
