@@ -20,7 +20,7 @@ with warnings.catch_warnings():
 
 from tests.e2e.members.base import DEADLINE, POLL_SECONDS, Member, Place
 
-REBALANCE_SECONDS = 2.0
+REBALANCE_SECONDS = 0.8
 ASSIGNORS = {
     "range": RangePartitionAssignor,
     "cooperative-sticky": CooperativeStickyAssignor,
