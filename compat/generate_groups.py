@@ -120,10 +120,17 @@ class Given:
         self.run = run
         self._made = 0
         self.values: dict[str, Any] = {
-            "<group>": run.group("none"), "<consumer>": run.group("consumer"), "<member>": "nobody",
-            "<generation>": 1, "<tx>": run.transactional_id("tx"), "<member epoch>": 1,
-            "<tx group>": f"offsets-{run.case.name}", "<other tx>": run.transactional_id("other"), "<producer>": 5_000_001, "<epoch>": 0,
-        }  # fmt: skip
+            "<group>": run.group("none"),
+            "<consumer>": run.group("consumer"),
+            "<tx group>": f"offsets-{run.case.name}",
+            "<member>": "nobody",
+            "<generation>": 1,
+            "<member epoch>": 1,
+            "<tx>": run.transactional_id("tx"),
+            "<other tx>": run.transactional_id("other"),
+            "<producer>": 5_000_001,
+            "<epoch>": 0,
+        }
         self._joining = ""
 
     def resolve(self, value: Any) -> Any:

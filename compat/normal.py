@@ -12,7 +12,7 @@ from protocol.wire import ZERO_UUID, FieldSpec
 IGNORED = "<ignored>"
 MAYBE_TEXT = "<text or null>"
 """The sentence of a refusal: whether there is one is as much each broker's own as its words."""
-_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?<=:)[A-Za-z0-9_-]{22}(?=:|$)")
 _SHORT_UUID = re.compile(r"[A-Za-z0-9_-]{22}")
 _NONE = {"topic id": (ZERO_UUID,), "session id": (0,), "producer id": (-1,), "metadata hash": (0,)}
 """The values of a space that mean "none" and are compared as they are."""

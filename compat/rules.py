@@ -45,6 +45,7 @@ RULES = (
     _rule("*", "*error_message", "text", why=_OWN_WORDS),
     _rule("*", "*producer_id", "alias", "producer id", why="counted by each cluster for itself"),
     _rule("*", "*member_id", "uuid", why="ends in a random UUID"),
+    _rule("FindCoordinator", "*key", "uuid", why="of a share group: has the topic's id in it"),
     _rule("JoinGroup", "leader", "uuid", why="ends in a random UUID"),
     _rule("JoinGroup", "members", "sort", "metadata", "group_instance_id", why=_HASHED),
     _rule(

@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from compat.script import Run, case
+from broker.cluster.layout import encode_uuid
+from compat.offered import NEW
+from compat.script import Run, Topic, case
 
 API = "FindCoordinator"
 
@@ -46,6 +48,36 @@ def share_keys(run: Run) -> None:
     "Type 2 belongs to share groups (KIP-932): version 6 and a broker that has them."
     for number, key in enumerate(("", "x", "g:bad:0", "g:AAAAAAAAAAAAAAAAAAAAAA:x")):
         _find(run, 2, key, step=f"malformed {number}")
+
+
+@case(API, (6, 6), topics={"t": Topic()}, judge=NEW)
+def share_partitions(run: Run) -> None:
+    "A key is a group, a topic id and a partition; whether they exist is not asked."
+    run.coordinator(2)
+    known, unknown = encode_uuid(run.topic_id("t")), encode_uuid(run.other_id())
+    for step, key in (
+        ("right", f"g:{known}:0"),
+        ("partition that is not there", f"g:{known}:99"),
+        ("unknown topic", f"g:{unknown}:0"),
+        ("empty group", f":{known}:0"),
+        ("group with colons", f"a:b:{known}:0"),
+        ("no partition", f"g:{known}"),
+        ("partition that is no number", f"g:{known}:x"),
+        ("negative partition", f"g:{known}:-1"),
+        ("topic id that is none", "g:t:0"),
+        ("empty", ""),
+        ("colons", "::"),
+    ):
+        _find(run, 2, key, step=step)
+    _find(run, 2, f"g:{known}:0", "x", f"g:{known}:1", step="three")
+
+
+@case(API, (4, 6), judge=NEW)
+def any_keys_at_4_4(run: Run) -> None:
+    run.coordinator(0)
+    run.coordinator(1)
+    for kind in (0, 1, 3, -1):
+        _find(run, kind, "a", "", step=f"type {kind}")
 
 
 @case(API)

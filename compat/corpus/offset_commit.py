@@ -89,13 +89,17 @@ def metadata_limit(run: Run) -> None:
     group.offsets("t", 2)
 
 
-@case(API, (0, 9), topics=TOPICS)
+@case(API, (0, 9), topics=TOPICS, alone=True)
 def empty_group_id(run: Run) -> None:
+    "A group like any other for who commits from outside; taken away for the cases after it."
     group = Group(run)
     group.id = ""
     group.commit("t", 1)
     if run.version >= 1:
         group.commit("t", 1, member="nobody", generation=1)
+    group.describe()
+    group.offsets("t", 1)
+    run.ask("DeleteGroups", 1, groups_names=[""])
 
 
 @case(API, (1, 10), topics=TOPICS)

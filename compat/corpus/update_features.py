@@ -123,6 +123,8 @@ def several(run: Run) -> None:
     _update(run, ("group.version", 1, UPGRADE), ("nope", 1, UPGRADE), step="one unknown")
     _update(run, ("nope", 1, UPGRADE), ("nope", 1, UPGRADE), step="the same twice")
     _levels(run)
+    if run.version < 2:  # nothing was finalized before
+        _update(run, ("group.version", 0, SAFE), step="back again")
 
 
 @case(API)
