@@ -79,6 +79,10 @@ def group(request: pytest.FixtureRequest, bootstrap: str, new_name: NewName) -> 
 
 
 every_kind = pytest.mark.parametrize("group", KINDS, indirect=True)
+every_protocol = pytest.mark.parametrize(
+    "group", ["confluent", "confluent-consumer", "aiokafka", "kafka-python"], indirect=True
+)
+"""For what does not depend on the assignor."""
 
 
 @every_kind
@@ -104,7 +108,7 @@ def test_members_share_read_and_commit(group: Group) -> None:
         assert first.committed(group.places) == dict.fromkeys(group.places, 45)
 
 
-@every_kind
+@every_protocol
 def test_a_new_member_begins_at_the_commit(group: Group) -> None:
     """Synchronous and asynchronous commits of offsets of one's own choice."""
     group.fill(20)
@@ -123,7 +127,7 @@ def test_a_new_member_begins_at_the_commit(group: Group) -> None:
             assert [read[0] for read in watch.reads.get(place, ())] == list(range(offset, 20))
 
 
-@every_kind
+@every_protocol
 def test_automatic_commits(group: Group) -> None:
     """Positions are committed now and then, and when a member leaves."""
     group.fill(20)
@@ -144,7 +148,7 @@ def test_automatic_commits(group: Group) -> None:
         watch.until(lambda: watch.count() >= 3 * PARTITIONS, "what the leaving member left")
 
 
-@every_kind
+@every_protocol
 def test_seek_inside_a_group(group: Group) -> None:
     group.watch.exact = False
     group.fill(20)
@@ -199,7 +203,7 @@ def test_regular_expression(group: Group, bootstrap: str) -> None:
             group.watch.until(group.watch.shared([alone], three), "the new topic is found")
 
 
-@every_kind
+@every_protocol
 def test_more_partitions(group: Group, bootstrap: str) -> None:
     group.fill(3)
     member = group.member("alone", commits="each")
