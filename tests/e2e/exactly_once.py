@@ -23,6 +23,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
 from protocol.messages.describe_producers import DescribeProducersRequest, TopicRequest
 from tests.e2e.clients.python_confluent import Confluent
 from tests.e2e.exactly_once_worker import FENCED, GAVE_UP
@@ -40,6 +42,10 @@ WORKERS = {"confluent": 2, "confluent-consumer": 2, "aiokafka": 1}
 
 class Broken(AssertionError):
     """A record is missing, doubled, out of order, or was seen though it was aborted."""
+
+
+Values = dict[int, list[tuple[int, str]]]
+"""Partition -> number and token of each record, in order."""
 
 
 class Stuck(Broken):
@@ -212,12 +218,17 @@ class Run:
         for pipeline in self.pipelines:
             admin.create_topic(pipeline.output, PARTITIONS)
         self.load = Load(broker.bootstrap, self.input, PARTITIONS, pause=0.02)
+        self.readers = [
+            Reader(broker.bootstrap, pipeline.output, committed=True) for pipeline in self.pipelines
+        ]
 
     def go(self, worker_kills: int, broker_kills: int, zombies: int) -> Report:
         """The whole test."""
         events = ["worker"] * worker_kills + ["broker"] * broker_kills + ["zombie"] * zombies
         self.chance.shuffle(events)
         self.load.start()
+        for reader in self.readers:
+            reader.start()
         try:
             for pipeline in self.pipelines:
                 for number in range(WORKERS[pipeline.client]):
@@ -229,6 +240,8 @@ class Run:
             self._finish(written)
         finally:
             self.load.ending.set()
+            for reader in self.readers:
+                reader.ending.set()
             for pipeline in self.pipelines:
                 for worker in pipeline.workers:
                     worker.end()
@@ -330,17 +343,19 @@ class Run:
                     raise Broken(f"{pipeline.name}: transactions stay open: {hanging}")
                 time.sleep(0.05)
 
+    def _read(self, topic: str, committed: bool) -> Values:
+        reader = Reader(self.broker.bootstrap, topic, committed=committed)
+        reader.start()
+        return reader.finish()
+
     def _verify(self, written: int) -> None:
-        for pipeline in self.pipelines:
-            committed = read_all(self.broker.bootstrap, pipeline.output, committed=True)
-            everything = read_all(self.broker.bootstrap, pipeline.output, committed=False)
+        for pipeline, reader in zip(self.pipelines, self.readers, strict=True):
+            committed, everything = (self._read(pipeline.output, word) for word in (True, False))
             check(pipeline.name, written, committed, everything, pipeline.flushed)
+            if reader.finish() != committed:
+                raise Broken(f"{pipeline.name}: who always read saw other committed records")
             self.report.aborted += sum(int(line.split()[2]) for line in pipeline.flushed)
         self.report.records = written * PARTITIONS * len(self.pipelines)
-
-
-Values = dict[int, list[tuple[int, str]]]
-"""Partition -> number and token of each record, in order."""
 
 
 def check(
@@ -383,42 +398,80 @@ def undecided(bootstrap: str, topic: str) -> list[str]:
     ]
 
 
-def read_all(bootstrap: str, topic: str, *, committed: bool) -> Values:
-    """A whole topic, up to the ends it has now."""
-    from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+class Reader(threading.Thread):
+    """Reads an output, from the beginning to the ends that it has when `finish` is called.
 
-    client = Consumer(
-        {
-            "bootstrap.servers": bootstrap,
-            "group.id": "unused",
-            "enable.auto.commit": False,
-            "enable.partition.eof": True,
-            "isolation.level": "read_committed" if committed else "read_uncommitted",
-            "log_level": 0,
-        }
-    )
-    found: Values = {partition: [] for partition in range(PARTITIONS)}
-    try:
-        client.assign([TopicPartition(topic, partition, 0) for partition in found])
-        open_ones, end = set(found), time.monotonic() + DEADLINE
-        while open_ones:
-            if time.monotonic() > end:
-                raise Broken(f"{topic} cannot be read to its end")
-            for message in client.consume(1000, 1.0):
-                partition, error = message.partition(), message.error()
-                assert partition is not None
-                if error is None:
-                    value = message.value()
-                    assert isinstance(value, bytes)
-                    number, _, token = value.decode().partition("|")
-                    found[partition].append((int(number), token))
-                elif error.code() == KafkaError._PARTITION_EOF:
-                    open_ones.discard(partition)
-                else:
-                    raise KafkaException(error)
-    finally:
-        client.close()
-    return found
+    Started before the first kill it sees what a consumer sees that is always there.
+    """
+
+    def __init__(self, bootstrap: str, topic: str, *, committed: bool) -> None:
+        super().__init__(daemon=True)
+        self.topic = topic
+        self.found: Values = {partition: [] for partition in range(PARTITIONS)}
+        self.ending = threading.Event()
+        self.failure: BaseException | None = None
+        self.client = Consumer(
+            {
+                "bootstrap.servers": bootstrap,
+                "group.id": "unused",
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,
+                "isolation.level": "read_committed" if committed else "read_uncommitted",
+                "fetch.wait.max.ms": 50,
+                "reconnect.backoff.max.ms": 200,
+                "log_level": 0,
+            }
+        )
+        self.client.assign([TopicPartition(topic, partition, 0) for partition in self.found])
+
+    def run(self) -> None:
+        try:
+            self._read()
+        except BaseException as error:  # noqa: BLE001 - raised again by finish()
+            self.failure = error
+        finally:
+            self.client.close()
+
+    def _read(self) -> None:
+        at_end: set[int] = set()
+        told = False
+        while not (told and len(at_end) == PARTITIONS):
+            if self.ending.is_set() and not told:
+                told = True
+                # an end that was met before may not be the end any more: meet each once more
+                at_end.clear()
+                self.client.assign(
+                    [TopicPartition(self.topic, p, self._next(p)) for p in self.found]
+                )
+            for message in self.client.consume(1000, 0.2):
+                self._take(message, at_end)
+
+    def _next(self, partition: int) -> int:
+        (place,) = self.client.position([TopicPartition(self.topic, partition)])
+        return max(place.offset, 0)
+
+    def _take(self, message: Message, at_end: set[int]) -> None:
+        partition, error = message.partition(), message.error()
+        if error is None:
+            value = message.value()
+            assert partition is not None and isinstance(value, bytes)
+            number, _, token = value.decode().partition("|")
+            self.found[partition].append((int(number), token))
+        elif error.code() == KafkaError._PARTITION_EOF:
+            assert partition is not None
+            at_end.add(partition)
+        elif not error.retriable() and error.code() != KafkaError._ALL_BROKERS_DOWN:
+            raise KafkaException(error)
+
+    def finish(self) -> Values:
+        """Read up to the ends; what was read in all."""
+        self.ending.set()
+        self.join(DEADLINE)
+        if self.failure is not None:
+            raise self.failure
+        if self.is_alive():
+            raise Broken(f"{self.topic} cannot be read to its end")
+        return self.found
 
 
 def run(
