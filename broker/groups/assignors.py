@@ -147,7 +147,7 @@ def _reduced(has: Assignment, quota: int, free: list[tuple[bytes, int]]) -> Assi
     kept: Assignment = {}
     for topic, partitions in has.items():
         if quota:
-            kept[topic] = partitions[:quota]
+            kept[topic] = partitions_ordered(partitions[:quota], copied_set(len(partitions)))
         free += [(topic, partition) for partition in partitions[quota:]]
         quota = max(quota - len(partitions), 0)
     return kept
@@ -159,18 +159,16 @@ def _with(assignment: Assignment, added: Sequence[tuple[bytes, int]]) -> Assignm
     more: dict[bytes, list[int]] = {}
     for topic, partition in added:
         more.setdefault(topic, []).append(partition)
-    changed = {
-        topic: _joined(assignment.get(topic, ()), partitions, SMALLEST_TABLE)
-        for topic, partitions in more.items()
+    result = {
+        topic: partitions_ordered(partitions, copied_set(len(partitions)))
+        for topic, partitions in assignment.items()
     }
-    return dict(sorted({**assignment, **changed}.items()))
-
-
-def _joined(kept: tuple[int, ...], added: Sequence[int], table: int) -> tuple[int, ...]:
-    """A copy of what was kept (a new set of that many places if nothing was) with some more."""
-    count = len(kept) + len(added)
-    table = grown(copied_set(len(kept)) if kept else table, count)
-    return partitions_ordered((*kept, *added), table)
+    for topic, partitions in more.items():
+        had = assignment.get(topic, ())
+        table = copied_set(len(had)) if had else SMALLEST_TABLE
+        now = (*had, *partitions)
+        result[topic] = partitions_ordered(now, grown(table, len(now)))
+    return dict(sorted(result.items()))
 
 
 # --- uniform, subscriptions that differ
@@ -193,6 +191,7 @@ class _Balance:
         self.owners: dict[bytes, list[int]] = {
             topic: [-1] * counts[topic] for topic in self.subscribers
         }
+        self.changed: dict[tuple[bytes, int], _Partitions] = {}
         # Topics that leave the least choice come first.
         self.topics = sorted(
             self.subscribers,
@@ -209,10 +208,15 @@ class _Balance:
             return {}
         for number, member in enumerate(self.members):
             for topic, partitions in member.assigned.items():
-                if topic in member.topics:
-                    self.load[number] += len(partitions)
-                    for partition in partitions:
-                        self.owners[topic][partition] = number
+                if topic not in member.topics:
+                    continue
+                owners = self.owners[topic]
+                for partition in partitions:
+                    if partition < len(owners):
+                        owners[partition] = number
+                        self.load[number] += 1
+                    else:  # not known here yet
+                        del self._partitions(topic, number).now[partition]
         for topic in self.topics:
             self._hand_out(topic)
         self._even_out()
@@ -226,6 +230,7 @@ class _Balance:
         least = _Least(self._by_load(topic), self.load)
         for partition in free:
             owner = owners[partition] = least.take()
+            self._partitions(topic, owner).add(partition)
             self.load[owner] += 1
 
     def _by_load(self, topic: bytes) -> list[int]:
@@ -262,38 +267,47 @@ class _Balance:
             if most.level - least.level <= 1:
                 return moved
             owners[partition] = taker
+            del self._partitions(topic, giver).now[partition]
+            self._partitions(topic, taker).add(partition)
             load[giver] -= 1
             load[taker] += 1
             moved = True
 
+    def _partitions(self, topic: bytes, number: int) -> "_Partitions":
+        """What a member has of a topic, which is about to change."""
+        found = self.changed.get((topic, number))
+        if found is None:
+            before = self.members[number].assigned.get(topic, ())
+            share = -(-len(self.owners[topic]) // len(self.subscribers[topic]))
+            found = self.changed[topic, number] = _Partitions(before, share)
+        return found
+
     def _result(self) -> dict[str, Assignment]:
-        found: list[dict[bytes, list[int]]] = [{} for _ in self.members]
-        for topic in sorted(self.owners):
-            for partition, owner in enumerate(self.owners[topic]):
-                found[owner].setdefault(topic, []).append(partition)
+        found: list[Assignment] = [
+            {t: ps for t, ps in member.assigned.items() if t in member.topics}
+            for member in self.members
+        ]
+        for (topic, number), partitions in self.changed.items():
+            found[number][topic] = partitions_ordered(partitions.now, partitions.table)
         return {
-            member.member_id: {
-                topic: self._settled(topic, member.assigned.get(topic, ()), partitions)
-                for topic, partitions in mine.items()
-            }
+            member.member_id: {topic: mine[topic] for topic in sorted(mine) if mine[topic]}
             for member, mine in zip(self.members, found, strict=True)
         }
 
-    def _settled(self, topic: bytes, before: tuple[int, ...], now: list[int]) -> tuple[int, ...]:
-        """The partitions in order; `before` itself where nothing changed."""
-        has, had = set(now), set(before)
-        if has == had:
-            return before
-        added = [partition for partition in now if partition not in had]
-        if before:
-            kept = [partition for partition in before if partition in has]
-            table = copied_set(len(before))
-        else:
-            kept = []
-            subscribers = len(self.subscribers[topic])
-            share = -(-len(self.owners[topic]) // subscribers)
-            table = places_for(int(share / 0.75) + 1)
-        return partitions_ordered((*kept, *added), grown(table, len(now)))
+
+class _Partitions:
+    """A set of partitions in the order in which they came, and the places of Java's table."""
+
+    __slots__ = ("now", "table")
+
+    def __init__(self, before: tuple[int, ...], share: int) -> None:
+        self.now = dict.fromkeys(before)
+        self.table = copied_set(len(before)) if before else places_for(int(share / 0.75) + 1)
+
+    def add(self, partition: int) -> None:
+        """One more; the table never gets smaller again."""
+        self.now[partition] = None
+        self.table = grown(self.table, len(self.now))
 
 
 class _Least:

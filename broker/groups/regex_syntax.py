@@ -107,6 +107,8 @@ _SCRIPTS = {
 # fmt: on
 _PROPERTIES = {**_CATEGORIES, **_SCRIPTS}
 """Of Unicode, as RE2/J names them: the characters of topic names that have one."""
+_FOLDED_LL = _LOWER | BIT["K"] | BIT["S"]
+"""What (?i)\\p{Ll} is in RE2/J: of the capitals, those with a third form alone."""
 
 
 def _folded(low: int, high: int) -> int:
@@ -321,9 +323,12 @@ class _Parser:
             name = self.text[self.at : end]
             self.at = end + 1
         negated = (kind == "P") != name.startswith("^")
-        found = _PROPERTIES.get(name.removeprefix("^"))
+        name = name.removeprefix("^")
+        found = _PROPERTIES.get(name)
         if found is None:
             raise InvalidPattern("invalid character class range")
+        if name == "Ll" and self.fold:
+            return ALL & ~_FOLDED_LL if negated else _FOLDED_LL
         return self._set(found, negated)
 
     def _set(self, chars: int, negated: bool) -> int:
