@@ -33,7 +33,14 @@ from compat.reference import (
     missing,
 )
 from compat.script import CASES, Case, api_named
-from compat.sides import SETTINGS, NotReady, OdradekProcess, Side, described, reference_side
+from compat.sides import (
+    NotReady,
+    OdradekProcess,
+    Side,
+    described,
+    reference_side,
+    settings_for,
+)
 
 CI_GENERATED = 600
 _LAUNCHES = itertools.count()
@@ -137,7 +144,7 @@ def _launched(stack: contextlib.ExitStack, version: str, keep: str | None) -> Re
     if lack:
         raise NoReference(lack)
     directory = f"{keep}/{version}-{next(_LAUNCHES)}" if keep else None
-    reference = Reference(version, settings=SETTINGS, directory=directory)
+    reference = Reference(version, settings=settings_for(version), directory=directory)
     stack.callback(reference.close)
     reference.launch()
     return reference
@@ -151,7 +158,7 @@ def _subjects(
     if arguments.subject or arguments.odradek:
         return dict.fromkeys(judges, _named_subject(arguments, stack))
     subjects = {}
-    processes = {judge: OdradekProcess() for judge in judges}
+    processes = {judge: OdradekProcess(judge) for judge in judges}
     for process in processes.values():
         stack.callback(process.close, arguments.log)
         process.launch(free_ports(1)[0])

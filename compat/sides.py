@@ -13,7 +13,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from broker.cluster.layout import encode_uuid
-from compat.reference import NODE_ID, SMALL, Reference, answers_api_versions
+from compat.reference import (
+    NODE_ID,
+    SMALL,
+    SMALL_SHARE_STATES,
+    Reference,
+    answers_api_versions,
+)
 from compat.script import Case, Run, Topic, api_named
 from compat.wire_client import Link
 
@@ -36,16 +42,25 @@ SETTINGS = {
     "group.consumer.min.session.timeout.ms": "100",
     "group.consumer.min.heartbeat.interval.ms": "50",
     "group.consumer.max.size": "5",
-    "group.consumer.assignment.interval.ms": "0",
     "group.share.min.session.timeout.ms": "100",
     "group.share.min.heartbeat.interval.ms": "50",
     "group.share.max.size": "10",
-    "group.share.assignment.interval.ms": "0",
     "group.share.min.record.lock.duration.ms": "1000",
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": "100",
 }
 """Broker settings that every side starts with, for equal answers, small logs, a quick start, and
 groups and transactions that a case can let expire."""
+
+NEWER_SETTINGS = {
+    "group.consumer.assignment.interval.ms": "0",
+    "group.share.assignment.interval.ms": "0",
+}
+"""The same, which 3.9 does not know."""
+
+
+def settings_for(version: str) -> dict[str, str]:
+    """What the reference of a version starts with."""
+    return SETTINGS if version.startswith("3") else {**SETTINGS, **NEWER_SETTINGS}
 
 
 class NotReady(Exception):
@@ -235,27 +250,25 @@ def reference_side(reference: Reference) -> Iterator[Side]:
         reference.close()
 
 
-def odradek_settings() -> dict[str, str]:
-    return {"broker.id": str(NODE_ID), **SMALL, **SETTINGS}
+def odradek_settings(judge: str) -> dict[str, str]:
+    """What an Odradek starts with that the reference of a version judges."""
+    newer = {} if judge.startswith("3") else SMALL_SHARE_STATES
+    return {"broker.id": str(NODE_ID), **SMALL, **newer, **settings_for(judge)}
 
 
 class OdradekProcess:
     """Odradek started from this working tree, with the settings and node id of the references."""
 
-    def __init__(self, extra: Mapping[str, str] | None = None) -> None:
+    def __init__(self, judge: str) -> None:
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="odradek-"))
         self.log = self.directory / "broker.log"
-        self._extra = dict(extra or {})
+        self._settings = odradek_settings(judge)
         self._process: subprocess.Popen[bytes] | None = None
         self.port = 0
 
     def launch(self, port: int) -> None:
         self.port = port
-        settings = [
-            part
-            for k, v in {**odradek_settings(), **self._extra}.items()
-            for part in ("--set", f"{k}={v}")
-        ]
+        settings = [part for k, v in self._settings.items() for part in ("--set", f"{k}={v}")]
         command = [sys.executable, "-m", "broker", "start", "--port", str(port)]
         with open(self.log, "ab") as log:
             self._process = subprocess.Popen(

@@ -23,7 +23,7 @@ def read_rows(
     """The response's topics, and what is to be written with its part of them.
 
     A partition that the cluster does not know has its code already: UNKNOWN_TOPIC_OR_PARTITION, or
-    UNKNOWN_TOPIC_ID. A topic without partitions is left out. `once`: a partition that is named
+    UNKNOWN_TOPIC_ID. A topic without partitions is left out, unless its id is not known. `once`: a partition that is named
     twice is there once, with what was said last. Names that come again are one topic, ids are not.
     `topics` are the request's; `committed` makes an offset of one of their partitions.
     """
@@ -35,7 +35,7 @@ def read_rows(
         name = view.names.get(topic.topic_id) if by_id else topic.name
         info = None if name is None else view.topics.get(name)
         key = topic.topic_id if by_id else topic.name
-        if topic.partitions and (by_id or key not in found):
+        if (topic.partitions or name is None) and (by_id or key not in found):
             found[key] = topic_row(topic.name, topic.topic_id)
             rows.append(found[key])
         for asked in topic.partitions:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from broker.coordinator import NOTHING, Outcome, StoredRecord, Waiting
-from broker.groups.common import FROM_COMMIT, OFFSETS, Group, TopicChanges
+from broker.groups.common import CLASSIC, FROM_COMMIT, OFFSETS, Group, TopicChanges
 from broker.groups.offset_table import (
     Committed,
     OffsetTable,
@@ -205,7 +205,8 @@ class Offsets:
         who: Waiting,
     ) -> Outcome:
         """OffsetDelete (KIP-496): `places` (topic, partition) -> the part of the response that gets
-        a code. A group without anything left is deleted."""
+        a code. A classic group without anything left is deleted; a consumer group stays until the
+        retention looks at it, as in Apache Kafka."""
         group = self._groups.get(group_id)
         code = ErrorCode.NONE if self.exists(group_id) else ErrorCode.GROUP_ID_NOT_FOUND
         if group is not None:
@@ -233,14 +234,14 @@ class Offsets:
     def _removal(
         self, group_id: str, places: Iterable[Place], *, delete: bool = False
     ) -> list[StoredRecord]:
-        """Tombstones for these offsets, and for the group where nothing is left of it (or it is to
-        be deleted)."""
+        """Tombstones for these offsets, and for the group where nothing is left of it and
+        `delete` is told, or it is a classic one."""
         table = self.table
         gone = dict.fromkeys(places)
         had = table.places(group_id)
         records = [StoredRecord(offset_key(group_id, *p), None) for p in had if p in gone]
         group = self._groups.get(group_id)
-        if group is None or not (delete or (group.is_empty and group.expires)):
+        if group is None or not (delete or self._vanishes(group)):
             return records
         if all(place in gone for place in had):
             tombstones = group.tombstones()
@@ -249,6 +250,10 @@ class Offsets:
                 # It never had a generation: nothing is stored of it.
                 self._machine.classic.forget(group_id)
         return records
+
+    @staticmethod
+    def _vanishes(group: Group) -> bool:
+        return group.kind == CLASSIC and group.is_empty and group.expires
 
     # --- retention
 
@@ -273,7 +278,8 @@ class Offsets:
                 places = places[:SWEEP_RECORDS]
                 self._sweep.append(group_id)  # the rest of them in the next turn
             if places or group is not None:
-                records += self._removal(group_id, places)
+                over = group is not None and group.is_empty and group.expires
+                records += self._removal(group_id, places, delete=over)
         if self._sweep:
             self._shared.timers.set(RETENTION, now_ms + 1)
         else:

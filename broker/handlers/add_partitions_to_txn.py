@@ -63,12 +63,15 @@ def handle(node: "Node", context: "Context", request: AddPartitionsToTxnRequest)
 
 def _take(node: "Node", version: int, one: AddPartitionsToTxnTransaction) -> Any:
     """The rows of one transaction, or who will have them."""
-    keys = _keys(one.topics)
-    respond = partial(_rows, version, one.topics)
+    named = _named(one.topics)
+    keys = list(dict.fromkeys(named))
+    respond = partial(_rows, version, named)
     refused = _refused(node.metadata.view, version, keys)
     if refused:
         others = dict.fromkeys(keys, ErrorCode.OPERATION_NOT_ATTEMPTED)
-        return respond({**others, **refused})
+        codes = {**others, **refused}
+        # A batch's refusal tells once what was named twice; every other answer tells it twice.
+        return _rows(version, keys, codes) if version >= BATCHED_SINCE else respond(codes)
     tid, producer = one.transactional_id, (one.producer_id, one.producer_epoch)
     if not tid:
         return respond(dict.fromkeys(keys, ErrorCode.INVALID_REQUEST))
@@ -90,9 +93,8 @@ def _take(node: "Node", version: int, one: AddPartitionsToTxnTransaction) -> Any
     return then(result, lambda code: respond(dict.fromkeys(keys, code)))
 
 
-def _keys(topics: list[AddPartitionsToTxnTopic]) -> list[TopicPartition]:
-    named = ((topic.name, index) for topic in topics for index in topic.partitions)
-    return list(dict.fromkeys(named))
+def _named(topics: list[AddPartitionsToTxnTopic]) -> list[TopicPartition]:
+    return [(topic.name, index) for topic in topics for index in topic.partitions]
 
 
 def _refused(
@@ -109,15 +111,14 @@ def _refused(
 
 
 def _rows(
-    version: int, topics: list[AddPartitionsToTxnTopic], codes: dict[TopicPartition, ErrorCode]
+    version: int, named: list[TopicPartition], codes: dict[TopicPartition, ErrorCode]
 ) -> list[AddPartitionsToTxnTopicResult]:
     """Topics without partitions are left out."""
     rows: dict[str, AddPartitionsToTxnTopicResult] = {}
-    for topic in topics:
-        for index in topic.partitions:
-            code = codes[topic.name, index]
-            if version < FENCED_SINCE and code == ErrorCode.PRODUCER_FENCED:
-                code = ErrorCode.INVALID_PRODUCER_EPOCH
-            row = rows.setdefault(topic.name, AddPartitionsToTxnTopicResult(topic.name))
-            row.results_by_partition.append(AddPartitionsToTxnPartitionResult(index, code))
+    for name, index in named:
+        code = codes[name, index]
+        if version < FENCED_SINCE and code == ErrorCode.PRODUCER_FENCED:
+            code = ErrorCode.INVALID_PRODUCER_EPOCH
+        row = rows.setdefault(name, AddPartitionsToTxnTopicResult(name))
+        row.results_by_partition.append(AddPartitionsToTxnPartitionResult(index, code))
     return list(rows.values())

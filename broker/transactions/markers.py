@@ -109,10 +109,10 @@ class _Writing:
 
     def _refusal(self, partition: Partition | None) -> ErrorCode | None:
         marker = self._marker
-        if marker.producer_id < 0 or marker.producer_epoch < 0:
-            return ErrorCode.UNKNOWN_SERVER_ERROR
         if partition is None:
             return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+        if marker.producer_id < 0 or marker.producer_epoch < 0:
+            return ErrorCode.UNKNOWN_SERVER_ERROR
         if partition.log is None:
             return ErrorCode.KAFKA_STORAGE_ERROR
         if not partition.is_leader:

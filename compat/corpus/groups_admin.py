@@ -152,7 +152,7 @@ def deleted(run: Run) -> None:
     left_behind(run, group.id)
 
 
-@case(DELETE)
+@case(DELETE, alone=True)  # the group without a name is everybody's
 def not_deleted(run: Run) -> None:
     group, joining = Group(run), Group(run, "joining")
     run.call(groups_names=[], step="none")

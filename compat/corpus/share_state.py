@@ -17,9 +17,15 @@ def _ask(
     run: Run, api: str, step: str, group: str | None = None, alias: str = "t", **partition: Any
 ) -> Any:
     """Asks about one partition; what is not given is 0."""
+    run.coordinator(2)
     version = run.version if run.case.api == api else 0
     topic = {"topic_id": id_of(run, alias), "partitions": [{"partition": 0, **partition}]}
     fields = {"group_id": run.group() if group is None else group, "topics": [topic]}
+    if step == "begin":  # a KRaft broker knows of a new topic a moment after it has answered
+        return run.ask_until(
+            lambda a: not a.results[0].partitions[0].error_code,
+            api, version, step=step, **fitted(api, version, fields),
+        )  # fmt: skip
     return run.ask(api, version, step=step, **fitted(api, version, fields))
 
 
