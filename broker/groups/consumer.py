@@ -278,7 +278,8 @@ class ConsumerGroups:
             response.assignment = heartbeats.Assignment(
                 [heartbeats.TopicPartitions(t, list(p)) for t, p in member.assigned.items()]
             )
-        outcome = Outcome([*records, *turn.records], [*replies, (who, response)])
+        # What it is told may be under way to the replicas still.
+        outcome = Outcome([*records, *turn.records], [*replies, (who, response)], behind=True)
         if replies:
             # Only this request is refused: who waits for the classic group goes on waiting.
             outcome.refused = lambda code: [(who, who.refuse(code))]

@@ -152,7 +152,7 @@ class ClassicSide:
             self._timers.joined(group_id, member_id)
             self._timers.alive(group_id, member_id, session)
             self._timers.sync_by(group_id, member_id, now_ms + told.rebalance_timeout_ms)
-            outcome = Outcome(turn.records, replies)
+            outcome = Outcome(turn.records, replies, behind=True)
         member = turn.member
         assert member.classic is not None
         replies.append(
