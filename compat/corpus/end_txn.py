@@ -186,9 +186,13 @@ def refused(run: Run) -> None:
     producer.end(committed=False, producer_epoch=old, step="old epoch aborts")
 
 
-@case(API, topics=TOPICS)
+@case(API, topics=TOPICS, alone=True)
 def produced_without_being_added(run: Run) -> None:
-    "A partition that the coordinator does not know to be part of it is refused."
+    """A partition that the coordinator does not know to be part of it is refused.
+
+    Alone, as whatever is refused so: brokers verify several requests together, and the code (48 or
+    120) is the one that the last of them understands.
+    """
     producer = Producer(run)
     producer.init()
     producer.produce("t", b"a", step="nothing begun", version=11)

@@ -35,7 +35,7 @@ def transactional_refused(run: Run) -> None:
     run.call(transactional_id="x" * 300, transaction_timeout_ms=0, step="long name, no timeout")
 
 
-@case(API, topics=TOPICS)
+@case(API, topics=TOPICS, alone=True)
 def with_an_open_transaction(run: Run) -> None:
     "The open transaction is aborted first; its producer is fenced from then on."
     watch(run, TRANSACTIONS)
@@ -116,7 +116,7 @@ def transaction_that_times_out(run: Run) -> None:
     written(run, TRANSACTIONS, producer.name)
 
 
-@case(API, (3, 5), topics=TOPICS, judge=NEW)
+@case(API, (3, 5), topics=TOPICS, judge=NEW, alone=True)
 def with_an_open_transaction_at_2(run: Run) -> None:
     "As above, where transactions 2 are finalized."
     with_an_open_transaction(run)

@@ -159,7 +159,7 @@ def not_deleted(run: Run) -> None:
     _delete(run, classic.id, "t", step="a classic group")
 
 
-@case(DELETE, topics=TOPICS)
+@case(DELETE, topics=TOPICS, alone=True)
 def with_the_whole_group(run: Run) -> None:
     "DeleteGroups on a share group that has offsets."
     watch(run, SHARE_STATE)

@@ -1,4 +1,7 @@
-"""The five APIs of the share coordinator, which brokers use among themselves (KIP-932)."""
+"""The five APIs of the share coordinator, which brokers use among themselves (KIP-932).
+
+Cases that write are alone: 4.4.0 answers -1 (a null pointer) to some of several writes at once.
+"""
 
 from typing import Any
 
@@ -39,7 +42,7 @@ def _read_all(run: Run, step: str, leader: int = 0) -> None:
     _ask(run, SUMMARY, f"summary {step}", leader_epoch=leader)
 
 
-@case(WRITE, topics=TOPICS)
+@case(WRITE, topics=TOPICS, alone=True)
 def written_and_read(run: Run) -> None:
     watch(run, SHARE_STATE)
     _ask(run, INITIALIZE, "begin", state_epoch=1, start_offset=0)
@@ -59,7 +62,7 @@ def written_and_read(run: Run) -> None:
     written(run, SHARE_STATE, run.group())
 
 
-@case(WRITE, topics=TOPICS)
+@case(WRITE, topics=TOPICS, alone=True)
 def fenced(run: Run) -> None:
     "Older state epochs and older leaders write nothing."
     _ask(run, WRITE, "before it begins", state_epoch=1, state_batches=[_batch(0, 0)])
@@ -73,7 +76,7 @@ def fenced(run: Run) -> None:
         _ask(run, SUMMARY, f"summary for leader {leader}", leader_epoch=leader)
 
 
-@case(WRITE, topics=TOPICS)
+@case(WRITE, topics=TOPICS, alone=True)
 def refused(run: Run) -> None:
     batches = [_batch(0, 0)]
     _ask(run, WRITE, "empty group id", group="", state_batches=batches)
@@ -89,7 +92,7 @@ def refused(run: Run) -> None:
     _read_all(run, "what is there")
 
 
-@case(INITIALIZE, topics=TOPICS)
+@case(INITIALIZE, topics=TOPICS, alone=True)
 def initialized(run: Run) -> None:
     watch(run, SHARE_STATE)
     _ask(run, INITIALIZE, "first", state_epoch=1, start_offset=-1)

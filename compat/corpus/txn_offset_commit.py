@@ -71,7 +71,6 @@ def refused(run: Run) -> None:
     producer = Producer(run)
     producer.init()
     if not newest(run):
-        producer.commit_offsets(group.id, "t", 1, step="nothing begun")
         producer.add_offsets(group.id)
     producer.commit_offsets(group.id, "t", 1, step="right")
     producer.commit_offsets("", "t", 1, step="empty group id")
@@ -84,6 +83,16 @@ def refused(run: Run) -> None:
     producer.commit_offsets(group.id, "t", step="nothing")
     producer.end(committed=True)
     group.settled("t", -1, at=0)
+
+
+@case(API, (0, 4), topics=TOPICS, alone=True)
+def nothing_begun(run: Run) -> None:
+    group = Group(run)
+    producer = Producer(run)
+    producer.init()
+    producer.commit_offsets(group.id, "t", 1)
+    producer.add(("t", 0))
+    producer.commit_offsets(group.id, "t", 1, step="something else begun")
 
 
 @case(API, topics=TOPICS)
