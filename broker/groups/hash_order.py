@@ -6,6 +6,7 @@ answers, the same orders are used here. (From eight keys in one place on Java ma
 otherwise; this is not followed.)
 """
 
+import struct
 from collections.abc import Iterable
 
 from broker.auto_topics import java_hash
@@ -19,8 +20,7 @@ _MASK = (1 << 64) - 1
 def members_ordered(keys: Iterable[str]) -> list[str]:
     """Texts as a HashMap that got them one after the other iterates over them."""
     wanted = list(keys)
-    table = grown(SMALLEST, len(wanted))
-    return sorted(wanted, key=lambda key: _spread(java_hash(key)) & table - 1)
+    return names_ordered(wanted, grown(SMALLEST, len(wanted)))
 
 
 def timeline_ordered(keys: Iterable[str], most: int = 0) -> list[str]:
@@ -38,6 +38,29 @@ def partitions_ordered(partitions: Iterable[int], table: int) -> tuple[int, ...]
     """Partitions as a table of that many places iterates over them; those that share a place keep
     their order."""
     return tuple(sorted(partitions, key=lambda partition: partition & table - 1))
+
+
+def places_ordered(places: Iterable[tuple[bytes, int]], table: int) -> list[tuple[bytes, int]]:
+    """Partitions of several topics (id, partition), likewise."""
+    return sorted(
+        places, key=lambda place: _spread(31 * _uuid_hash(place[0]) + place[1]) & table - 1
+    )
+
+
+def ids_ordered(ids: Iterable[bytes], table: int) -> list[bytes]:
+    """Ids of topics, likewise."""
+    return sorted(ids, key=lambda topic_id: _spread(_uuid_hash(topic_id)) & table - 1)
+
+
+def names_ordered(names: Iterable[str], table: int) -> list[str]:
+    """Texts, likewise."""
+    return sorted(names, key=lambda name: _spread(java_hash(name)) & table - 1)
+
+
+def _uuid_hash(uuid: bytes) -> int:
+    first, second, third, fourth = struct.unpack(">4i", uuid)
+    mixed: int = first ^ second ^ third ^ fourth
+    return mixed
 
 
 def copied_set(count: int) -> int:

@@ -194,7 +194,10 @@ class ShareGroups:
             group_epoch=group.epoch,
             assignment_epoch=group.assignment_epoch,
             assignor_name=ASSIGNOR,
-            members=[_described(group.members[m], names) for m in timeline_ordered(group.members)],
+            members=[
+                _described(group.members[m], names)
+                for m in timeline_ordered(group.members, group.most_members)
+            ],
         )
 
     # --- records

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 from broker.coordinator import StoredRecord
 from broker.groups.common import SHARE, stored
+from broker.groups.hash_order import copied_set, names_ordered
 from broker.groups.share_assignor import Shares
 from broker.groups.target import FIRST_EPOCH
 from protocol.errors import ErrorCode
@@ -33,6 +34,11 @@ class ShareMember:
     client_host: str = ""
     topics: frozenset[str] = frozenset()
     assigned: Shares = field(default_factory=dict)
+
+    @property
+    def ordered(self) -> list[str]:
+        """Its topics as a hash table has them."""
+        return names_ordered(sorted(self.topics), copied_set(len(self.topics)))
 
 
 class Initialized(NamedTuple):
@@ -63,6 +69,7 @@ class ShareGroup:
         "initializing",
         "members",
         "metadata_hash",
+        "most_members",
         "target",
     )
 
@@ -78,6 +85,8 @@ class ShareGroup:
         self.assignment_ms = 0
         """When the assignment was computed; 0 where the next one need not wait."""
         self.members: dict[str, ShareMember] = {}
+        self.most_members = 0
+        """So many there were at a time, which their order depends on."""
         self.target: dict[str, Shares] = {}
         self.checked_epoch = -1
         """Group epoch at which the topics were last compared with `metadata_hash`; -1: to be done.
@@ -164,6 +173,7 @@ class ShareGroup:
         old = self.members.get(member.member_id)
         self._count(old, -1)
         self.members[member.member_id] = member
+        self.most_members = max(self.most_members, len(self.members))
         self._count(member, 1)
 
     def remove_member(self, member_id: str) -> None:

@@ -75,16 +75,15 @@ class Turn:
 
     def _new_target(self) -> Shares:
         group = self._group
-        members = {m: group.members[m] for m in timeline_ordered(group.members)}
-        members[self.member.member_id] = self.member
+        members = {**group.members, self.member.member_id: self.member}
         topics = self._shared.view().topics
         subscribers = [
             ShareSubscriber(
                 member_id,
-                {topics[name].topic_id for name in members[member_id].topics if name in topics},
+                [topics[name].topic_id for name in members[member_id].ordered if name in topics],
                 group.target.get(member_id, {}),
             )
-            for member_id in members_ordered(members)
+            for member_id in members_ordered(timeline_ordered(members, group.most_members))
         ]
         assignable = {topic: one.partitions for topic, one in group.initialized.items()}
         found = simple(subscribers, assignable, alike=group.alike_after(self.member))
