@@ -1,5 +1,6 @@
 """Runs cases on two sides and gathers what differed."""
 
+import dataclasses
 import sys
 import threading
 import time
@@ -29,6 +30,11 @@ class Item:
     @property
     def key(self) -> str:
         return f"{self.case.api}.{self.case.name}.v{self.version}"
+
+    def again(self) -> "Item":
+        """The same under other names."""
+        case = dataclasses.replace(self.case, attempt=self.case.attempt + 1)
+        return dataclasses.replace(self, case=case)
 
     def topics(self) -> dict[str, Topic]:
         return {
@@ -138,6 +144,14 @@ class Player:
                 if index + 1 < len(chunks):
                     ready = pool.submit(self._prepare, chunks[index + 1])
                 self._chunk(chunk, began)
+        return self.report
+
+    def play_again(self, items: Sequence[Item]) -> Report:
+        """Plays items anew, one after the other; a report of their own."""
+        self.report = Report()
+        self._prepare(items)
+        for item in items:
+            self._one(item)
         return self.report
 
     def _prepare(self, items: Sequence[Item]) -> None:

@@ -44,7 +44,8 @@ class Topic:
 @dataclass(frozen=True, slots=True)
 class Case:
     """One function of the corpus. `alone`: no other case may run beside it. `judge`: which
-    reference judges all of its versions; None: the one that judges the version (`offered`)."""
+    reference judges all of its versions; None: the one that judges the version (`offered`).
+    `attempt`: how often it was played before, part of the names it uses."""
 
     api: str
     name: str
@@ -53,6 +54,7 @@ class Case:
     topics: Mapping[str, Topic]
     alone: bool
     judge: str | None = None
+    attempt: int = 0
 
     @property
     def text(self) -> str:
@@ -78,7 +80,7 @@ def case(
         declared = api_named(api)
         span = versions or (declared.min_version, declared.latest_stable)
         name = act.__name__.replace("_", "-")
-        CASES.append(Case(api, name, act, span, dict(topics or {}), alone, judge))
+        CASES.append(Case(api, name, act, span, dict(topics or {}), alone, judge=judge))
         return act
 
     return add

@@ -86,7 +86,8 @@ class Side:
 
     @staticmethod
     def topic_name(case: Case, version: int, alias: str) -> str:
-        return f"{case.api.lower()}-{case.name}-v{version}-{alias}"
+        again = f"-again{case.attempt}" if case.attempt else ""
+        return f"{case.api.lower()}-{case.name}{again}-v{version}-{alias}"
 
     def learn_versions(self) -> None:
         run = self.setup_run()
