@@ -57,7 +57,7 @@ def test_the_life_of_a_group(bootstrap: str, topic: str, name: str) -> None:
     first, second = (member(bootstrap, topic, word, watch) for word in ("first", "second"))
     with first, second:
         watch.until(watch.shared([first, second], places), "both own a partition")
-        watch.until(lambda: set(watch.committed.values()) == {10}, "everything is committed")
+        watch.until(lambda: watch.committed == dict.fromkeys(places, 10), "everything is committed")
         assert client.group_state(group) == "stable"
         owned = {m.name: watch.share_of(m) for m in (first, second)}
         assert client.group_members(group) == owned
@@ -112,7 +112,8 @@ def test_filters_resets_and_deleted_offsets(
 
     places = [TopicPartition(topic, 0), TopicPartition(topic, 1)]
     with member(bootstrap, topic, "alone", watch):
-        watch.until(lambda: set(watch.committed.values()) == {10}, "everything is committed")
+        everything = {(topic, 0): 10, (topic, 1): 10}
+        watch.until(lambda: watch.committed == everything, "everything is committed")
         assert listed("Stable") and listed("stable", "Empty") and not listed("Empty")
         refused = admin.delete_group_offsets(group, places)
         assert {e.__name__ for e in refused.values()} == {"GroupSubscribedToTopicError"}
