@@ -224,7 +224,14 @@ class Reference:
         self.close()
 
     def launch(self) -> None:
-        """Starts the processes and returns at once."""
+        """Starts the processes and returns at once. Raises NoReference where the port is taken:
+        whoever has it would answer in the broker's place."""
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", self.port))
+            except OSError:
+                raise NoReference(f"Port {self.port} of 127.0.0.1 is taken.") from None
         self.directory.mkdir(parents=True, exist_ok=True)
         (self.directory / "log4j.properties").write_text(LOG4J1)
         (self.directory / "log4j2.xml").write_text(LOG4J2)
