@@ -23,9 +23,10 @@ def read_rows(
     """The response's topics, and what is to be written with its part of them.
 
     A partition that the cluster does not know has its code already: UNKNOWN_TOPIC_OR_PARTITION, or
-    UNKNOWN_TOPIC_ID. A topic without partitions is left out, unless its id is not known. `once`: a partition that is named
-    twice is there once, with what was said last. Names that come again are one topic, ids are not.
-    `topics` are the request's; `committed` makes an offset of one of their partitions.
+    UNKNOWN_TOPIC_ID. A topic without partitions is left out, unless its id is not known. `once`: a
+    partition that is named twice is there once, with what was said last. Names that come again are
+    one topic, ids are not. `topics` are the request's; `committed` makes an offset of one of their
+    partitions.
     """
     rows: list[Any] = []
     found: dict[str | bytes, Any] = {}
