@@ -142,6 +142,7 @@ class _Acquisition:
             partition = self._partition
             if partition.archive(self._fetch_offset, base - 1, AVAILABLE, counted=True):
                 partition.search = True
+            partition.nothing_until(base)
 
     # --- records that are known
 

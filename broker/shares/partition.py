@@ -139,6 +139,17 @@ class SharePartition:
             _, end = self.gap
             self.gap = (offset, end) if end == self.end_offset and offset <= end else None
 
+    def nothing_until(self, offset: int) -> None:
+        """There are no records from where the gap begins to `offset`. (Apache Kafka waits for them
+        for ever.)"""
+        gap_at = self.gap_at
+        if gap_at is None or offset <= gap_at:
+            return
+        self.acquired_until(offset)
+        if self.in_flight.floor(self.start_offset) is None:
+            self.start_offset = max(self.start_offset, min(offset, self.in_flight.first.first))
+            self.advance()
+
     @property
     def next_fetch_offset(self) -> int:
         """From where the next records to be acquired are read."""
