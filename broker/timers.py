@@ -76,5 +76,6 @@ class Timers:
             elif wanted == at:
                 del times[key]
                 self._fire(key)
-        if heap and self._handle is None:
+        if heap and (self._handle is None or heap[0][0] < self._wakes_at):
+            # What fired may have set, and armed, a later time than the next one that was there.
             self._arm(heap[0][0])

@@ -62,6 +62,21 @@ async def test_a_timer_set_while_another_fires() -> None:
     assert await fired.at(1_000_100) == [1, 2]
 
 
+async def test_a_later_timer_set_while_another_fires_does_not_hide_the_next_one() -> None:
+    fired = Fired()
+
+    def again(key: Hashable) -> None:
+        fired.keys.append(key)
+        if key == 1:
+            fired.timers.set(2, 1_010_000)
+
+    fired.timers._fire = again
+    fired.timers.set(1, 1_000_100)
+    fired.timers.set(3, 1_000_200)
+    assert await fired.at(1_000_100) == [1]
+    assert fired.timers._wakes_at == 1_000_200
+
+
 async def test_the_loop_wakes_it() -> None:
     woken = asyncio.Event()
     clock = FakeClock()
