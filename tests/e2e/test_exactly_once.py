@@ -13,13 +13,13 @@ def test_nothing_is_lost_or_doubled_by_kills(tmp_path: Path) -> None:
     with Server(tmp_path / "data", arguments=arguments()) as server:
         report = exactly_once.run(
             server,
-            worker_kills=4,
+            worker_kills=3,
             broker_kills=2,
             zombies=1,
             seed=20261128,
             clients=["confluent", "aiokafka"],
         )
-    assert (report.worker_kills, report.broker_kills, report.zombies) == (4, 2, 1)
+    assert (report.worker_kills, report.broker_kills, report.zombies) == (3, 2, 1)
     assert report.records > 500 and report.aborted > 0
 
 
