@@ -120,12 +120,14 @@ class _Acquisition:
     def run(self) -> list[Acquired]:
         partition, first = self._partition, self._spans[0][0]
         self._archive_missing(first)
+        if self._last < partition.start_offset:  # which that may have moved
+            return []
         base = first
         floor = partition.in_flight.floor(first)
-        if floor is None:
-            base = max(base, partition.start_offset)
-        elif floor.last >= base:
+        if floor is not None and floor.last >= base:
             base = floor.first
+        else:  # (Apache Kafka hands out what is before the start where something else is there)
+            base = max(base, partition.start_offset)
         known = partition.in_flight.between(min(first, base), self._last)
         if not known:
             self._acquire_new(base, self._last)
@@ -225,8 +227,9 @@ class _Acquisition:
 
     def _acquire_new(self, first: int, last: int) -> None:
         partition, wish, room = self._partition, self._wish, self._left
-        if not partition.in_flight:
-            first = max(first, partition.end_offset)
+        first = max(first, partition.start_offset if partition.in_flight else partition.end_offset)
+        if first > last:
+            return
         until = last
         if room < last - first + 1:
             until = self._end_of_batch(first + room - 1)

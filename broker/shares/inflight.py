@@ -96,13 +96,14 @@ class Run:
         """The transition is durable."""
         self.pending, self.deadline = None, None
 
-    def roll_back(self, max_deliveries: int, now_ms: int) -> None:
-        """The transition did not happen; the lock may have ended meanwhile."""
+    def roll_back(self, without_lock: int, now_ms: int) -> None:
+        """The transition did not happen; `without_lock` is the state if the lock has ended
+        meanwhile."""
         self.pending = None
         if self.deadline is None:  # archived while the transition was under way
             return
         if self.deadline <= now_ms:
-            self.give_up(ARCHIVED if self.deliveries >= max_deliveries else AVAILABLE)
+            self.give_up(without_lock)
         else:
             self.state, self.member = ACQUIRED, self.was
 
@@ -148,7 +149,7 @@ class Batch:
         self.split = True
         runs = self.runs
         at = self._index(first)
-        while first <= self.last and at < len(runs) and runs[at].first <= last:
+        while first <= min(last, self.last) and at < len(runs) and runs[at].first <= last:
             run = runs[at]
             if run.first < first:
                 runs.insert(at, run.copy(run.first, first - 1))
@@ -162,8 +163,9 @@ class Batch:
 
     def overlapping(self, first: int, last: int) -> list[Run]:
         """The runs that have some of these records."""
-        at = self._index(first) if first <= self.last else len(self.runs)
-        return self.runs[at : bisect_right(self.runs, last, key=_FIRST)]
+        if first > min(last, self.last):
+            return []
+        return self.runs[self._index(first) : bisect_right(self.runs, last, key=_FIRST)]
 
     def _index(self, offset: int) -> int:
         """The run of a record, or the first run."""

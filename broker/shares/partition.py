@@ -183,9 +183,11 @@ class SharePartition:
 
     def can_acquire(self, limits: Limits) -> bool:
         """Whether there may be records to acquire, as far as the limit on those in flight goes."""
-        return (
-            self.next_fetch_offset != self.end_offset + 1
-            or self.in_flight_count < limits.max_in_flight
+        if self.next_fetch_offset != self.end_offset + 1:
+            return True
+        # What was given up unasked has not moved the start; it must not stand in the way for ever.
+        return self.in_flight_count < limits.max_in_flight or (
+            self.advance() and self.in_flight_count < limits.max_in_flight
         )
 
     # --- locks
@@ -343,9 +345,14 @@ class SharePartition:
         available = False
         touched: dict[int, Batch] = {}
         for transition in transitions:
-            for batch in self.in_flight.overlapping(transition.first, transition.last):
+            first, last = transition.first, transition.last
+            for batch in self.in_flight.overlapping(first, last):
                 touched[batch.first] = batch
-                for run in batch.overlapping(transition.first, transition.last):
+                for run in (
+                    batch.overlapping(first, last)
+                    if persisted
+                    else self._runs_of(batch, first, last)
+                ):
                     if run.pending is transition:
                         self._end(run, max_deliveries, now_ms, persisted=persisted)
                         available = available or run.state == AVAILABLE
@@ -356,16 +363,14 @@ class SharePartition:
         return (persisted and self.advance()) or available
 
     def _end(self, run: Run, max_deliveries: int, now_ms: int, *, persisted: bool) -> None:
-        assert run.pending is not None
-        wanted = run.pending.to
         if persisted:
             run.commit()
             return
-        run.roll_back(max_deliveries, now_ms)
-        if wanted in TERMINAL and run.state not in TERMINAL:
-            self.complete_count -= run.count_from(self.start_offset)
-        elif wanted not in TERMINAL and run.state in TERMINAL:
-            self.complete_count += run.count_from(self.start_offset)
+        counted = run.state in TERMINAL
+        run.roll_back(self._state_without_owner(run, max_deliveries), now_ms)
+        if counted != (run.state in TERMINAL):
+            count = run.count_from(self.start_offset)
+            self.complete_count += -count if counted else count
 
     # --- the start offset
 
@@ -382,6 +387,9 @@ class SharePartition:
             self.complete_count = 0
             in_flight.clear()
             return True
+        gap_at = self.gap_at
+        if gap_at is not None and until >= gap_at:
+            self.acquired_until(until + 1)
         floor = in_flight.floor(until)
         assert floor is not None
         if until == floor.last:
@@ -410,8 +418,10 @@ class SharePartition:
         until, count = NO_OFFSET, 0
         gap_at = self.gap_at
         for batch in self.in_flight:
-            if gap_at is not None and batch.last >= gap_at:
-                break
+            if gap_at is not None:
+                if batch.first > gap_at:  # (Apache Kafka stops at the one before, too)
+                    break
+                gap_at = max(gap_at, batch.last + 1)
             for run in batch.runs:
                 if not run.done:
                     return until, count
@@ -438,6 +448,9 @@ class SharePartition:
         )
         if self.archive(self.start_offset, offset - 1, AVAILABLE, counted=False):
             self.search = True
+        gap_at = self.gap_at
+        if gap_at is not None and gap_at < offset:
+            self.acquired_until(offset)
         self.start_offset = offset
         self.complete_count -= done
         self.end_offset = max(self.end_offset, offset)
