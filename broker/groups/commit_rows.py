@@ -23,10 +23,10 @@ def read_rows(
     """The response's topics, and what is to be written with its part of them.
 
     A partition that the cluster does not know has its code already: UNKNOWN_TOPIC_OR_PARTITION, or
-    UNKNOWN_TOPIC_ID. A topic without partitions is left out, unless its id is not known. `once`: a
-    partition that is named twice is there once, with what was said last. Names that come again are
-    one topic, ids are not. `topics` are the request's; `committed` makes an offset of one of their
-    partitions.
+    UNKNOWN_TOPIC_ID. A known topic without partitions is left out. `once`: a partition that is
+    named twice and can be written is there once, with what was said last. Topics that come again
+    are one, but not those known by their ids. `topics` are the request's; `committed` makes an
+    offset of one of their partitions.
     """
     rows: list[Any] = []
     found: dict[str | bytes, Any] = {}
@@ -36,20 +36,22 @@ def read_rows(
         name = view.names.get(topic.topic_id) if by_id else topic.name
         info = None if name is None else view.topics.get(name)
         key = topic.topic_id if by_id else topic.name
-        if (topic.partitions or name is None) and (by_id or key not in found):
+        if (topic.partitions or info is None) and (key not in found or (by_id and info)):
             found[key] = topic_row(topic.name, topic.topic_id)
             rows.append(found[key])
         for asked in topic.partitions:
             index = asked.partition_index
-            answer = answers.get((key, index)) if once else None
+            known = name is not None and info is not None and info.partition(index) is not None
+            answer = answers.get((key, index)) if once and known else None
             if answer is None:
-                answer = answers[key, index] = partition_row(index)
+                answer = partition_row(index)
                 found[key].partitions.append(answer)
             if name is None:
                 answer.error_code = ErrorCode.UNKNOWN_TOPIC_ID
-            elif info is None or info.partition(index) is None:
+            elif not known:
                 answer.error_code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
             else:
+                answers[key, index] = answer
                 place = (name, index) if once else len(writes)
                 writes[place] = Write(name, index, committed(asked), answer)
     return rows, list(writes.values())

@@ -40,7 +40,7 @@ def handle(
     except InvalidPattern:
         return ListTransactionsResponse(error_code=ErrorCode.INVALID_REGULAR_EXPRESSION)
     now_ms = node.clock.now_ms()
-    unknown = [name for name in request.state_filters if name not in TITLES]
+    unknown = [name for name in dict.fromkeys(request.state_filters) if name not in TITLES]
     rows = [
         TransactionState(one.transactional_id, one.producer_id, one.state.title)
         for machine in node.transactions.machines()

@@ -8,7 +8,7 @@ by being written to (KIP-890); 6 topic ids for names (KIP-1319).
 The offsets count once the transaction is committed; see `broker.groups.offsets`. The first ones of
 a transaction wait for its coordinator to vouch for them, unless
 transaction.partition.verification.enable is off (version 5: always). A partition named twice is
-answered once below version 6, as in Apache Kafka; the last offset counts. Left out: authorization.
+answered once below version 5, as in Apache Kafka; the last offset counts. Left out: authorization.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -74,7 +74,7 @@ class _Call:
             node.metadata.view,
             request.topics,
             by_id=version >= TOPIC_ID_SINCE,
-            once=version < TOPIC_ID_SINCE,
+            once=version < ADDS_SINCE,
             topic_row=TxnOffsetCommitResponseTopic,
             partition_row=TxnOffsetCommitResponsePartition,
             committed=lambda asked: _committed(asked, now_ms),

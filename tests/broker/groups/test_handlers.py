@@ -309,15 +309,15 @@ async def test_group_ids(part: GroupNode) -> None:
 
 async def test_partitions_named_twice(part: GroupNode) -> None:
     """Once where Apache Kafka answers once; the last offset counts in any case."""
-    rows = [("t", 0, 1), ("u", 0, 1), ("t", 0, 2), ("nope", 0, 1)]
+    rows = [("t", 0, 1), ("u", 0, 1), ("t", 0, 2), ("nope", 0, 1), ("nope", 0, 1)]
     for version, told in ((0, ["t0 t0", "u0"]), (1, ["t0", "u0"]), (9, ["t0", "u0"])):
         answer = await part.ask(version, commit_request("g", *rows))
         seen = [
             " ".join(f"{topic.name}{p.partition_index}" for p in topic.partitions)
             for topic in answer.topics
         ]
-        assert seen == [*told, "nope0"], version
-        assert [p.error_code for p in answer.topics[-1].partitions] == [3]
+        assert seen == [*told, "nope0 nope0"], version
+        assert [p.error_code for p in answer.topics[-1].partitions] == [3, 3]
     assert await fetch(part, "g", t=[0]) == {("t", 0): 2}
     wanted = [OffsetFetchRequestTopic("t", [0, 1, 0]), OffsetFetchRequestTopic("t", [1, 7])]
     answer = await part.ask(7, OffsetFetchRequest("g", wanted))
@@ -331,8 +331,9 @@ async def test_partitions_named_twice(part: GroupNode) -> None:
 
 async def test_topics_without_partitions_are_left_out(part: GroupNode) -> None:
     for version in (0, 9):
-        request = OffsetCommitRequest("g", topics=[OffsetCommitRequestTopic("t")])
-        assert (await part.ask(version, request)).topics == []
+        bare = [OffsetCommitRequestTopic("t"), OffsetCommitRequestTopic("nope")]
+        answer = await part.ask(version, OffsetCommitRequest("g", topics=bare))
+        assert [(t.name, t.partitions) for t in answer.topics] == [("nope", [])]
         if version == 0:
             request = OffsetFetchRequest("g", [OffsetFetchRequestTopic("t", [])])
             assert (await part.ask(version, request)).topics == []
@@ -344,16 +345,19 @@ async def test_topics_without_partitions_are_left_out(part: GroupNode) -> None:
 
 
 async def test_topics_by_id(part: GroupNode) -> None:
-    """Each as often as it is named, in the order of the request."""
+    """Each as often as it is named, in the order of the request; unknown ones together."""
     unknown = b"?" * 16
     topics = [
         OffsetCommitRequestTopic("", T_ID, [OffsetCommitRequestPartition(0, 3)]),
         OffsetCommitRequestTopic("", unknown, [OffsetCommitRequestPartition(0, 4)]),
         OffsetCommitRequestTopic("", T_ID, [OffsetCommitRequestPartition(0, 4)]),
+        OffsetCommitRequestTopic("", unknown, [OffsetCommitRequestPartition(5, 4)]),
     ]
     answer = await part.ask(10, OffsetCommitRequest("g", topics=topics))
-    seen = [(t.topic_id, p.error_code) for t in answer.topics for p in t.partitions]
-    assert seen == [(T_ID, 0), (unknown, ErrorCode.UNKNOWN_TOPIC_ID), (T_ID, 0)]
+    seen = [(t.topic_id, [(p.partition_index, p.error_code) for p in t.partitions])
+            for t in answer.topics]  # fmt: skip
+    code = ErrorCode.UNKNOWN_TOPIC_ID
+    assert seen == [(T_ID, [(0, 0)]), (unknown, [(0, code), (5, code)]), (T_ID, [(0, 0)])]
     wanted = [
         OffsetFetchRequestTopics("", T_ID, [0, 1, 0]),
         OffsetFetchRequestTopics("", unknown, [0]),

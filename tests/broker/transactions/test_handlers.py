@@ -160,6 +160,30 @@ async def test_what_is_named_twice_is_answered_twice(part: Part) -> None:
     ]
 
 
+@pytest.mark.parametrize("version", range(6))
+async def test_a_refusal_tells_once_what_is_named_twice(part: Part, version: int) -> None:
+    me = await part.begin()
+    topics = [AddPartitionsToTxnTopic("a", [1, 9, 1, 9])]
+    if version >= 4:
+        request = AddPartitionsToTxnRequest(
+            [AddPartitionsToTxnTransaction(TID, *me, False, topics)]
+        )
+        (row,) = (await part.ask(version, request)).results_by_transaction[0].topic_results
+    else:
+        request = AddPartitionsToTxnRequest([], TID, *me, topics)
+        (row,) = (await part.ask(version, request)).results_by_topic_v3_and_below
+    rows = [(p.partition_index, p.partition_error_code) for p in row.results_by_partition]
+    assert rows == [(1, 55), (9, 3)]
+
+
+async def test_a_verification_tells_once_what_is_named_twice(part: Part) -> None:
+    me = await part.begin()
+    topics = [AddPartitionsToTxnTopic("a", [1, 1])]
+    request = AddPartitionsToTxnRequest([AddPartitionsToTxnTransaction(TID, *me, True, topics)])
+    (row,) = (await part.ask(5, request)).results_by_transaction[0].topic_results
+    assert [p.partition_index for p in row.results_by_partition] == [1]
+
+
 async def test_while_the_transaction_ends(part: Part) -> None:
     part.host("c", isr=(0, OTHER))  # its marker is not replicated
     me = await part.begin()
