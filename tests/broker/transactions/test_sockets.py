@@ -44,7 +44,9 @@ LAST_VERSION = 13
 
 @pytest.fixture(scope="module")
 def broker() -> Iterator[ThreadedBroker]:
-    with ThreadedBroker({}) as running:
+    # How long a batch waits for the markers of the transaction before it: a busy machine is late.
+    patient = {"add.partitions.to.txn.retry.backoff.max.ms": "10000"}
+    with ThreadedBroker({}, patient) as running:
         yield running
 
 
