@@ -168,4 +168,4 @@ def test_a_million_offsets_fit_into_300_mb(groups: int, topics: int, partitions:
     size, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert sum(len(table.of(group)) for group in table.groups()) == len(records) == 20_000
-    assert size / len(records) < 220
+    assert size / len(records) < 300  # other threads of the tests allocate a little meanwhile
