@@ -1,5 +1,5 @@
-"""A share group over kill -9: members go on, what was acknowledged stays so, records have been
-delivered as often as before. As Apache Kafka 4.4.0 does it."""
+"""Share groups over sockets: kill -9, after which members go on, what was acknowledged stays so and
+records have been delivered as often as before, as with Apache Kafka 4.4.0; connections that end."""
 
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
@@ -34,8 +34,11 @@ Acks = Iterable[tuple[int, int, Sequence[int]]]
 class Member:
     """One member of the group, on one connection."""
 
-    def __init__(self, wire: Wire, epoch: int = 0, topic_id: bytes = bytes(16)) -> None:
+    def __init__(
+        self, wire: Wire, epoch: int = 0, topic_id: bytes = bytes(16), name: str = MEMBER
+    ) -> None:
         self.wire = wire
+        self.name = name
         self.epoch = epoch
         self.topic_id = topic_id
         self.session = 0
@@ -61,7 +64,7 @@ class Member:
         while self.wire.call(find, 6).coordinators[0].error_code in NOT_YET:
             pass
         topics = [TOPIC] if self.epoch == 0 else None
-        request = ShareGroupHeartbeatRequest(GROUP, MEMBER, self.epoch, None, topics)
+        request = ShareGroupHeartbeatRequest(GROUP, self.name, self.epoch, None, topics)
         while (answer := self.wire.call(request, 1)).error_code in NOT_YET:
             pass
         assert answer.error_code == 0
@@ -83,7 +86,7 @@ class Member:
             topics = [share_fetch.FetchTopic(self.topic_id, partitions)]
         request = share_fetch.ShareFetchRequest(
             GROUP,
-            MEMBER,
+            self.name,
             self.session,
             wait_ms,
             1,
@@ -108,7 +111,7 @@ class Member:
         partitions = [share_acknowledge.AcknowledgePartition(0, batches)]
         topics = [share_acknowledge.AcknowledgeTopic(self.topic_id, partitions)]
         request = share_acknowledge.ShareAcknowledgeRequest(
-            GROUP, MEMBER, self.session, topics=topics
+            GROUP, self.name, self.session, topics=topics
         )
         answer = self.wire.call(request, 2)
         assert answer.error_code == 0
@@ -116,10 +119,12 @@ class Member:
         return int(answer.responses[0].partitions[0].error_code)
 
 
+SETTINGS = ["group.share.delivery.count.limit=3", "group.share.assignment.interval.ms=0"]
+ARGUMENTS = [word for setting in SETTINGS for word in ("--set", setting)]
+
+
 def test_what_is_left_of_a_share_group(tmp_path: Path) -> None:
-    settings = ["group.share.delivery.count.limit=3", "group.share.assignment.interval.ms=0"]
-    arguments = [word for setting in settings for word in ("--set", setting)]
-    with Server(tmp_path / "data", arguments=arguments) as server, ExitStack() as stack:
+    with Server(tmp_path / "data", arguments=ARGUMENTS) as server, ExitStack() as stack:
 
         def wire() -> Wire:
             return stack.enter_context(Wire(server.bootstrap, timeout=20))
@@ -149,3 +154,21 @@ def test_what_is_left_of_a_share_group(tmp_path: Path) -> None:
         last = Member(wire(), member.epoch, member.topic_id)
         last.beat()
         assert last.fetch(200) == []
+
+
+def test_a_connection_that_ends(tmp_path: Path) -> None:
+    """What its member had goes to who waits for it, long before the lock ends."""
+    with (
+        Server(tmp_path / "data", arguments=ARGUMENTS) as server,
+        Wire(server.bootstrap, timeout=20) as wire,
+        Wire(server.bootstrap, timeout=20) as another,
+    ):
+        member = Member(wire)
+        member.create()
+        member.join()
+        assert member.fetch() == [(0, 11, 1)]
+        other = Member(another, topic_id=member.topic_id, name="b" * 22)
+        assert other.fetch(100) == []
+        wire.close()
+        assert other.fetch() == [(0, 11, 2)]
+        assert other.acknowledge([(0, 11, ACCEPT)]) == 0
