@@ -349,6 +349,11 @@ class BrokerConfig:
             names = " or ".join(topic_config.SETTINGS[error.name].synonyms)
             raise SettingError(names, error.value, error.reason) from None
 
+    def take_id(self, broker_id: int) -> None:
+        """The id of a broker that was given none."""
+        self._static["broker.id"] = self._static["node.id"] = str(broker_id)
+        self._derive()
+
     def advertise(self, ports: Mapping[str, int]) -> None:
         """Put the real ports (by listener name) where port 0 was asked for."""
         self._ports = dict(ports)
@@ -389,6 +394,10 @@ def _contradictions(c: BrokerConfig) -> Iterable[tuple[bool, str]]:
     yield (
         not -1 <= c.broker_id <= highest,
         f"broker.id is {c.broker_id}, but must be from -1 to {highest} (reserved.broker.max.id).",
+    )
+    yield (
+        c.broker_id < 0 and not c.broker_id_generation_enable,
+        "broker.id must be given where broker.id.generation.enable is false.",
     )
     yield (
         "inter.broker.listener.name" in c.given and "security.inter.broker.protocol" in c.given,

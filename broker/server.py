@@ -15,8 +15,8 @@ from broker.clock import Clock, SystemClock
 from broker.cluster import layout
 from broker.cluster.configs import ConfigStore
 from broker.cluster.local import LocalStore
-from broker.cluster.membership import Membership
-from broker.cluster.store import StoreFailed
+from broker.cluster.membership import Membership, new_broker_id
+from broker.cluster.store import Store, StoreError
 from broker.cluster.view import OFFSETS_TOPIC, MetadataCache
 from broker.config import BrokerConfig, ConfigError, TopicSpec
 from broker.connections import Connections
@@ -35,13 +35,15 @@ from broker.sessions import FetchSessions
 from storage.errors import StorageError
 from storage.filesystem import FileSystem, MemoryFileSystem, RealFileSystem
 from storage.manager import LogManager
-from storage.metafiles import InconsistentLogDir
+from storage.metafiles import InconsistentLogDir, known_broker_id
 
 log = logging.getLogger("odradek.server")
 
 STORE_FILE = "odradek-metadata.sqlite"
 """In the first log directory; Apache Kafka ignores files there that it does not know."""
 MEMORY_DIR = "/memory"
+PATIENCE_MS = 2000
+"""Beyond a session timeout, for the end of the session that a killed broker has left behind."""
 SESSION_EVICTION_MS = 120_000
 """Age from which a fetch session may make room for a new one; a constant in Apache Kafka too."""
 
@@ -65,12 +67,20 @@ class Server:
         """Serve when this returns. Raises ConfigError with a sentence for whoever started the
         broker.
         """
-        config, clock, node = self.config, self.clock, self.node
+        self._store = self._choose_store()
         try:
-            self._store = LocalStore(self._store_path())
-            await self._store.start()
-        except (StoreFailed, OSError) as error:
-            raise ConfigError(f"{getattr(error, 'detail', None) or error}") from error
+            await self._start(topics)
+        except BaseException as error:
+            # At once, so that the next start need not wait for the end of this one's session.
+            await self._store.close()
+            if isinstance(error, StoreError):
+                raise ConfigError(f"{error.detail or error}.") from error
+            raise
+
+    async def _start(self, topics: list[TopicSpec]) -> None:
+        config, clock, node = self.config, self.clock, self.node
+        await self._store.start()
+        await self._settle_id()
         self._membership = Membership(self._store, config.broker_id, clock, rack=config.broker_rack)
         node.cluster_id = await self._membership.prepare()
         node.broker_id = config.broker_id
@@ -98,11 +108,32 @@ class Server:
         self._housekeeping.start()
         self._connections.serve()
 
+    def _choose_store(self) -> Store:
+        """ZooKeeper where one is named, the embedded store otherwise. Raises ConfigError."""
+        if not self.config.zookeeper_connect:
+            return LocalStore(self._store_path())
+        from broker.cluster.zookeeper import ZooKeeperStore
+        from broker.cluster.zookeeper_options import options
+
+        return ZooKeeperStore(options(self.config, os.environ))
+
+    async def _settle_id(self) -> None:
+        """A broker without an id takes that of its directories, or a new one."""
+        if self.config.broker_id >= 0:
+            return
+        found = known_broker_id(self._fs, self._dirs)
+        if found is None:
+            found = await new_broker_id(self._store, self.config.reserved_broker_max_id)
+        self.config.take_id(found)
+
     def _store_path(self) -> str | None:
         if self.memory:
             return None
         first = self._dirs[0]
-        self._fs.mkdir(first)
+        try:
+            self._fs.mkdir(first)
+        except OSError as error:
+            raise ConfigError(str(error)) from error
         return f"{first}/{STORE_FILE}"
 
     def _load_logs(self, dynamic: DynamicConfigs) -> None:
@@ -160,12 +191,13 @@ class Server:
     async def _join(self, node: Node, dynamic: DynamicConfigs) -> None:
         """Register, stand for controller, and learn this broker's partitions."""
         config = self.config
-        await self._membership.register(
-            tuple(
-                layout.Endpoint(e.name, e.host, e.port, e.protocol)
-                for e in config.advertised_listeners
-            )
+        self._membership.endpoints = tuple(
+            layout.Endpoint(e.name, e.host, e.port, e.protocol) for e in config.advertised_listeners
         )
+        if taken := await self._membership.address_in_use():
+            raise ConfigError(f"{taken} is advertised by another broker of this cluster.")
+        patience_s = (config.zookeeper_session_timeout_ms + PATIENCE_MS) / 1000
+        await self._membership.register(patience_s=patience_s)
         node.controller = Controller(
             self._store,
             self._membership,

@@ -4,6 +4,7 @@ The registration is an ephemeral node made by a multi of create (empty) and set,
 does it: the set's stat carries the creation's transaction id, which is the broker epoch (KIP-380).
 """
 
+import asyncio
 import logging
 import os
 from collections.abc import Callable
@@ -21,12 +22,15 @@ from broker.cluster.store import (
     Stat,
     Store,
     StoreFailed,
+    WatchEvent,
     ensure_path,
 )
 
 log = logging.getLogger("odradek.membership")
 
 TRIES = 10
+LOOK_AGAIN_S = 1.0
+"""How often a registration that is in the way is looked at, beside its watch."""
 
 
 def random_uuid() -> bytes:
@@ -39,6 +43,13 @@ def random_uuid() -> bytes:
         value = bytes(raw)
         if not layout.encode_uuid(value).startswith("-"):
             return value
+
+
+async def new_broker_id(store: Store, reserved: int) -> int:
+    """An id that no broker of the cluster has had: above `reserved` and above all taken before."""
+    await ensure_path(store, layout.BROKER_SEQUENCE)
+    stat = await store.set(layout.BROKER_SEQUENCE, b"")
+    return reserved + stat.version
 
 
 class Membership:
@@ -61,6 +72,12 @@ class Membership:
         self._clock = clock
         self._rack = rack
         self._new_uuid = new_uuid
+        self._registered_in = 0
+
+    @property
+    def registered(self) -> bool:
+        """Whether the broker was registered in the present session."""
+        return self._registered_in != 0 and self._registered_in == self._store.session_id
 
     async def prepare(self) -> str:
         """Make sure of the common paths; returns the cluster id (drawn by the first broker)."""
@@ -79,10 +96,14 @@ class Membership:
         self.cluster_id = layout.decode_cluster_id(data)
         return self.cluster_id
 
-    async def register(self, endpoints: tuple[Endpoint, ...] | None = None) -> int:
+    async def register(
+        self, endpoints: tuple[Endpoint, ...] | None = None, *, patience_s: float = 0
+    ) -> int:
         """Announce the broker with what it advertises (again after an expiry); the broker epoch.
 
-        Raises StoreFailed when a broker of that id is registered by somebody else.
+        `patience_s`: how long the registration of an earlier session may be in the way, as a
+        broker that was killed leaves it behind. Raises StoreFailed when a broker of that id is
+        registered by somebody else.
         """
         if endpoints is not None:
             self.endpoints = endpoints
@@ -90,7 +111,9 @@ class Membership:
         data = layout.encode_registration(
             Registration(self.endpoints, self._rack, self._clock.now_ms())
         )
+        until = self._clock.monotonic() + patience_s
         for _ in range(TRIES):
+            session_id = self._store.session_id
             try:
                 results = await self._store.multi(
                     [Create(path, None, ephemeral=True), SetData(path, data, 0)]
@@ -99,11 +122,14 @@ class Membership:
                 if isinstance(error, MultiFailed) and not isinstance(error.error, NodeExists):
                     raise error.error from None
                 if await self._already_there(path, data):
+                    self._registered_in = session_id
                     return self.epoch
+                await self._outlast(path, until)
                 continue
             stat = results[1]
             assert isinstance(stat, Stat)
             self.epoch = stat.czxid
+            self._registered_in = session_id
             return self.epoch
         raise StoreFailed(path, "the broker could not be registered")
 
@@ -113,13 +139,37 @@ class Membership:
             present, stat = await self._store.get(path)
         except NoNode:
             return False
-        if stat.owner == self._store.session_id:
-            if present == data:
-                self.epoch = stat.czxid
-                return True
-            await self._store.delete(path)
+        if stat.owner != self._store.session_id:
             return False
-        raise StoreFailed(path, f"a broker with id {self.broker_id} is registered already")
+        if present == data:
+            self.epoch = stat.czxid
+            return True
+        await self._store.delete(path)
+        return False
+
+    async def _outlast(self, path: str, until: float) -> None:
+        """Wait while another session's registration is there. Raises StoreFailed at `until`."""
+        waited, changed = False, asyncio.Event()
+
+        def heard(_: WatchEvent) -> None:
+            changed.set()
+
+        while True:
+            changed.clear()
+            stat = await self._store.exists(path, heard)
+            if stat is None or stat.owner == self._store.session_id:
+                return
+            left = until - self._clock.monotonic()
+            if left <= 0:
+                raise StoreFailed(path, f"a broker with id {self.broker_id} is registered already")
+            if not waited:
+                log.warning("broker %d is registered by an earlier session", self.broker_id)
+                waited = True
+            try:
+                async with asyncio.timeout(min(left, LOOK_AGAIN_S)):
+                    await changed.wait()
+            except TimeoutError:
+                pass
 
     async def announce_dir_failure(self) -> None:
         """Tell the controller that a log directory of this broker failed (KIP-112)."""

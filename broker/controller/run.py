@@ -271,9 +271,6 @@ class Controller:
     async def _return(self) -> None:
         """A new session: register again, then stand for election."""
         await self._resign()
-        if self._task is None:
-            return
-        await self._membership.register()
         self._put("elect", self._elect)
 
     # --- election --------------------------------------------------------------------------------
@@ -282,8 +279,10 @@ class Controller:
         self._put("elect", self._elect)
 
     async def _elect(self) -> None:
-        """Find out who is the controller; become it if nobody is."""
+        """Find out who is the controller; become it if nobody is. Only a registered broker may."""
         while self._task is not None:  # not while stopping
+            if not self._membership.registered:
+                await self._membership.register()
             stat = await self._store.exists(layout.CONTROLLER, self._on_controller_node)
             if stat is not None:
                 if await self._found(stat.owner):
