@@ -127,6 +127,7 @@ AclOf = Callable[[str], bytes]
 
 def _create_body(op: Create, root: str, acl: bytes) -> bytes:
     flags = (EPHEMERAL if op.ephemeral else 0) | (SEQUENTIAL if op.sequential else 0)
+    _check_path(op.path)
     return _text(root + op.path) + _buffer(op.data) + acl + _INT.pack(flags)
 
 
@@ -246,8 +247,17 @@ def _read_nodes(data: bytes, at: int) -> list[Found | int | None]:
 
 
 def full_path(root: str, path: str) -> str:
-    """A path of the store as the server knows it; `root` is the chroot, or empty."""
+    """A path of the store as the server knows it; `root` is the chroot, or empty.
+
+    Raises StoreError for what would lie outside of it.
+    """
+    _check_path(path)
     return (root or "/") if path == "/" else root + path
+
+
+def _check_path(path: str) -> None:
+    if not path.startswith("/"):
+        raise StoreError(path, "not a valid path")
 
 
 _ERRORS: dict[int, tuple[type[StoreError], str]] = {

@@ -318,8 +318,8 @@ class ZooKeeperStore:
             challenge = _exchange(client._connection, 1, b"", timeout)
             proof = _exchange(client._connection, 2, mechanism.answer(challenge), timeout)
             mechanism.verify(proof)
-        except (ConnectionDropped, DigestMd5Error) as error:
-            # ZooKeeper refuses by dropping the connection.
+        except (ConnectionDropped, AuthFailedError, DigestMd5Error) as error:
+            # ZooKeeper refuses by an answer or, older ones, by dropping the connection.
             raise AuthFailedError(f"ZooKeeper refused the login as {login.username}") from error
         self._on_connected(client)
 

@@ -169,8 +169,10 @@ class LoopHandler:
         except OSError as error:
             link.close()
             reason = getattr(error, "verify_message", "") or getattr(error, "reason", "") or error
-            self.failure = f"{hostname}:{address[1]}: TLS failed: {reason}"
-            log.warning("TLS with ZooKeeper at %s:%d failed: %s", hostname, address[1], reason)
+            failure = f"{hostname}:{address[1]}: TLS failed: {reason}"
+            if failure != self.failure:
+                log.warning("%s", failure)
+            self.failure = failure
             raise
 
     def select(
