@@ -56,8 +56,8 @@ from broker.cluster.zookeeper_options import Options
 
 log = logging.getLogger("odradek.zookeeper")
 
-REVIVAL_S = 1.0
-"""Pause before a connection whose thread died is made anew."""
+REVIVAL_S, MAX_REVIVAL_S = 0.1, 3.2
+"""Pause before a connection whose thread died is made anew; doubles as long as that fails."""
 CLOSE_S = 5.0
 """How long closing the session may take; a server that is away ends it by itself later."""
 RECONNECT_S, RECONNECT_GROWTH, MAX_RECONNECT_S = 0.05, 1.5, 0.5
@@ -171,6 +171,7 @@ class ZooKeeperStore:
         """Reads whose connection was lost, until the loss itself is heard of."""
         self._opening: asyncio.Future[None] | None = None
         self._revival: asyncio.TimerHandle | None = None
+        self._pause_s = REVIVAL_S
         self._lost_at = 0.0
         # Of kazoo's thread and, read only, of the loop.
         self._lock = threading.Lock()
@@ -337,6 +338,7 @@ class ZooKeeperStore:
             self._expired(client)
         self._session_id, self._password = session
         self._generation = generation
+        self._pause_s = REVIVAL_S
         self._requeue()
         self._connected = True
         if self._opening is not None and not self._opening.done():
@@ -386,7 +388,8 @@ class ZooKeeperStore:
             self._lose(call)
         self._suspended(client)
         log.error("the connection to ZooKeeper ended%s", reason)
-        self._revival = self._loop.call_later(REVIVAL_S, self._revive, client)
+        self._revival = self._loop.call_later(self._pause_s, self._revive, client)
+        self._pause_s = min(2 * self._pause_s, MAX_REVIVAL_S)
 
     def _revive(self, client: Any) -> None:
         self._revival = None
@@ -462,7 +465,8 @@ class ZooKeeperStore:
         elif (code := getattr(error, "code", None)) in _LOST:
             self._lose(call)
         elif code is None:
-            call.fail(StoreFailed(call.path, repr(error)))
+            # Not an answer of the server: it may have done it or not.
+            call.fail(ConnectionLoss(call.path, repr(error)))
         else:
             call.fail(jute.error(code, call.path))
         self._pump()

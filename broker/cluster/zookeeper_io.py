@@ -107,7 +107,8 @@ class LoopHandler:
         self.sleep_func = self.ended.wait
         self.completion_queue = inbox
         self.failure = ""
-        """Why the last attempt to connect failed, for people."""
+        """Why the last attempt to connect failed, for people; empty when it did not."""
+        self._told = ""
 
     def start(self) -> None:
         """There are no threads of its own."""
@@ -162,17 +163,18 @@ class LoopHandler:
             self.failure = f"{hostname}:{address[1]}: {error.strerror or error}"
             raise
         link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if self._tls is None:
-            return link
         try:
-            return self._tls.wrap_socket(link, server_hostname=hostname)
+            if self._tls is not None:
+                link = self._tls.wrap_socket(link, server_hostname=hostname)
+            self.failure = ""
+            return link
         except OSError as error:
             link.close()
             reason = getattr(error, "verify_message", "") or getattr(error, "reason", "") or error
-            failure = f"{hostname}:{address[1]}: TLS failed: {reason}"
-            if failure != self.failure:
-                log.warning("%s", failure)
-            self.failure = failure
+            self.failure = f"{hostname}:{address[1]}: TLS failed: {reason}"
+            if self.failure != self._told:
+                self._told = self.failure
+                log.warning("%s", self.failure)
             raise
 
     def select(
