@@ -49,6 +49,7 @@ Tree = dict[str, dict[str, Any]]
 def dump(address: str, root: str = "") -> Tree:
     """The whole tree below `root`, by a client that is none of the broker's."""
     from kazoo.client import KazooClient
+    from kazoo.exceptions import NoNodeError
 
     client = KazooClient(f"{address}{root}")
     client.start()
@@ -57,7 +58,11 @@ def dump(address: str, root: str = "") -> Tree:
         waiting = ["/"]
         while waiting:
             path = waiting.pop()
-            data, stat = client.get(path)
+            try:
+                data, stat = client.get(path)
+                names = client.get_children(path)
+            except NoNodeError:
+                continue  # went away meanwhile
             if path != "/":
                 tree[path] = {
                     "data": _readable(data),
@@ -66,7 +71,6 @@ def dump(address: str, root: str = "") -> Tree:
                     "ephemeral": stat.ephemeralOwner != 0,
                 }
             base = path.rstrip("/")
-            names = client.get_children(path)
             waiting += [f"{base}/{name}" for name in names if f"{base}/{name}" != "/zookeeper"]
         return dict(sorted(tree.items()))
     finally:
