@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DATA ?= data
 PORT ?= 9092
 
-.PHONY: help run test check fmt lint types imports bench kill fuzz differential
+.PHONY: help run test check fmt lint types imports bench kill chaos fuzz differential
 
 help:
 	@echo "make run           start a broker on 127.0.0.1:$(PORT), data in ./$(DATA)"
@@ -17,6 +17,7 @@ help:
 	@echo "make fmt           format the sources"
 	@echo "make bench         measure cost and latency beside the budgets"
 	@echo "make kill          kill the broker 50 times under load and look for lost records"
+	@echo "make chaos         ten minutes of faults of a ZooKeeper ensemble (needs Java)"
 	@echo "make fuzz          one million mutated frames"
 	@echo "make differential  compare answers with a real Apache Kafka (needs Java)"
 
@@ -25,7 +26,7 @@ run: $(VENV)/.run
 
 test: $(VENV)/.test
 	@command -v kcat >/dev/null || echo "kcat is missing: its tests are skipped (apt-get install kcat)"
-	@command -v java >/dev/null || echo "Java is missing: comparisons with Apache Kafka are skipped"
+	@command -v java >/dev/null || echo "Java is missing: tests with ZooKeeper and Apache Kafka are skipped (apt-get install default-jre-headless libzookeeper-java)"
 	$(BIN)/python -m pytest -q -rs
 
 check: lint types imports test
@@ -49,6 +50,9 @@ bench: $(VENV)/.test
 
 kill: $(VENV)/.test
 	$(BIN)/python -m tests.e2e.kill --rounds 50
+
+chaos: $(VENV)/.test
+	$(BIN)/python -m tests.e2e.store_chaos --seconds 600
 
 fuzz: $(VENV)/.test
 	$(BIN)/python -m tests.fuzz.frames --count 1000000
