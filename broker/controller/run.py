@@ -24,6 +24,7 @@ from broker.cluster.store import (
     NodeExists,
     NoNode,
     SessionEvent,
+    SessionExpired,
     SetData,
     Store,
     StoreError,
@@ -245,6 +246,8 @@ class Controller:
             except (ControllerMoved, asyncio.CancelledError):
                 _fail(future, NotController())
                 raise
+            except SessionExpired:
+                _fail(future, NotController())  # the resignation is queued already
             except Exception as error:  # noqa: BLE001 - it is the caller's to judge
                 _fail(future, error)
             else:
