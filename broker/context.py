@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     from broker.cluster.configs import ConfigStore
     from broker.cluster.view import MetadataCache
     from broker.config import BrokerConfig
+    from broker.control import ControlPlane
     from broker.controller.run import Controller
     from broker.coordinator import Coordinator
     from broker.groups.machine import GroupMachine
     from broker.producer_ids import ProducerIds
     from broker.replicas import ReplicaManager
+    from broker.replication import Replication
     from broker.sessions import FetchSessions
     from storage.manager import LogManager
 
@@ -79,12 +81,14 @@ class Node:
         "cluster_id",
         "config",
         "configs",
+        "control",
         "controller",
         "groups",
         "logs",
         "metadata",
         "producer_ids",
         "replicas",
+        "replication",
         "sessions",
     )
 
@@ -93,10 +97,12 @@ class Node:
     config: BrokerConfig
     clock: Clock
     metadata: MetadataCache
+    control: ControlPlane
     controller: Controller
     groups: Coordinator[GroupMachine]
     configs: ConfigStore
     replicas: ReplicaManager
+    replication: Replication
     logs: LogManager
     sessions: FetchSessions
     producer_ids: ProducerIds

@@ -11,6 +11,7 @@ import os
 import signal
 from uuid import uuid4
 
+from broker.auto_topics import ask_for
 from broker.clock import Clock, SystemClock
 from broker.cluster import layout
 from broker.cluster.configs import ConfigStore
@@ -21,9 +22,11 @@ from broker.cluster.view import OFFSETS_TOPIC, MetadataCache
 from broker.config import BrokerConfig, ConfigError, TopicSpec
 from broker.connections import Connections
 from broker.context import Node
-from broker.controller.channel import LocalChannel
+from broker.control import ControlPlane
+from broker.controller.channel import BrokerChannel, LocalChannel
 from broker.controller.run import Controller
-from broker.controller.topics import Defaults, Refusal, TopicWish
+from broker.controller.state import Broker
+from broker.controller.topics import TopicWish
 from broker.coordinator import Coordinator
 from broker.dispatch import Dispatcher
 from broker.dynamic_configs import DynamicConfigs
@@ -31,7 +34,9 @@ from broker.groups.machine import GroupMachine
 from broker.housekeeping import Housekeeping
 from broker.producer_ids import ProducerIds
 from broker.replicas import ReplicaManager
+from broker.replication import Replication
 from broker.sessions import FetchSessions
+from protocol.errors import ErrorCode
 from storage.errors import StorageError
 from storage.filesystem import FileSystem, MemoryFileSystem, RealFileSystem
 from storage.manager import LogManager
@@ -44,6 +49,8 @@ STORE_FILE = "odradek-metadata.sqlite"
 MEMORY_DIR = "/memory"
 PATIENCE_MS = 2000
 """Beyond a session timeout, for the end of the session that a killed broker has left behind."""
+INTRODUCTION_S = 10.0
+"""How long a start waits for the controller to tell of the cluster."""
 SESSION_EVICTION_MS = 120_000
 """Age from which a fetch session may make room for a new one; a constant in Apache Kafka too."""
 
@@ -52,9 +59,16 @@ class Server:
     """One broker."""
 
     def __init__(
-        self, config: BrokerConfig, *, memory: bool = False, clock: Clock | None = None
+        self,
+        config: BrokerConfig,
+        *,
+        memory: bool = False,
+        clock: Clock | None = None,
+        store: Store | None = None,
     ) -> None:
+        """`store`: a session of a store that brokers of this process share; not started yet."""
         self.config = config
+        self._given_store = store
         self.memory = memory
         self.clock = clock or SystemClock()
         self.node = Node()
@@ -93,8 +107,16 @@ class Server:
         node.metadata = MetadataCache(node.cluster_id)
         self._load_logs(dynamic)
         node.replicas = ReplicaManager(
-            config.broker_id, node.logs, node.metadata, dynamic.for_topic, clock
+            config.broker_id,
+            node.logs,
+            node.metadata,
+            dynamic.for_topic,
+            clock,
+            lag_ms=config.replica_lag_time_max_ms,
+            spread=bool(config.replica_selector_class),
         )
+        node.control = ControlPlane(node.replicas, node.metadata, node.configs, self._epoch)
+        node.replication = node.replicas.replication = Replication(node, self._epoch)
         node.sessions = FetchSessions(
             config.max_incremental_fetch_session_cache_slots,
             SESSION_EVICTION_MS,
@@ -103,13 +125,22 @@ class Server:
         self._coordinate(node)
         self._bind()
         await self._join(node, dynamic)
-        await self._declare(topics)
+        alone = node.controller.active
+        if alone:
+            await self._declare(topics)
         self._housekeeping = Housekeeping(node.logs, config, clock)
         self._housekeeping.start()
         self._connections.serve()
+        if not alone:
+            # A controller elsewhere can tell of the cluster only now.
+            own = config.broker_id
+            await node.metadata.wait_until(lambda view: own in view.brokers, INTRODUCTION_S)
+            await self._declare(topics)
 
     def _choose_store(self) -> Store:
         """ZooKeeper where one is named, the embedded store otherwise. Raises ConfigError."""
+        if self._given_store is not None:
+            return self._given_store
         if not self.config.zookeeper_connect:
             return LocalStore(self._store_path())
         from broker.cluster.zookeeper import ZooKeeperStore
@@ -202,16 +233,23 @@ class Server:
             self._store,
             self._membership,
             self.clock,
-            lambda _: LocalChannel(node.replicas, node.metadata, node.configs),
+            self._channel,
             listener=config.inter_broker_listener_name,
             unclean=lambda topic: dynamic.for_topic(topic).unclean_leader_election_enable,
         )
         await node.controller.start()
-        await node.controller.drained()
-        node.producer_ids = ProducerIds(
-            lambda: node.controller.allocate_producer_ids(config.broker_id, self._membership.epoch),
-            self.clock,
-        )
+        await node.controller.drained(config.broker_id)
+        node.replication.start()
+        node.producer_ids = ProducerIds(node.replication.allocate_producer_ids, self.clock)
+
+    def _epoch(self) -> int:
+        return self._membership.epoch
+
+    def _channel(self, broker: Broker) -> BrokerChannel:
+        """The controller's way to a broker."""
+        if broker.id == self.config.broker_id:
+            return LocalChannel(self.node.control)
+        return self.node.replication.channel(broker)
 
     async def _declare(self, topics: list[TopicSpec]) -> None:
         """Create the topics of the command line that are not there yet."""
@@ -222,17 +260,17 @@ class Server:
         ]
         if not wishes:
             return
-        defaults = Defaults(self.config.num_partitions, self.config.default_replication_factor)
-        answers = await self.node.controller.create_topics(wishes, defaults)
-        for wish, answer in zip(wishes, answers, strict=True):
-            if isinstance(answer, Refusal):
-                raise ConfigError(f"Topic {wish.name} cannot be created: {answer.message}.")
-        await self.node.controller.drained()
+        for wish, refusal in zip(wishes, await ask_for(self.node, wishes), strict=True):
+            if refusal is not None and refusal.code != ErrorCode.TOPIC_ALREADY_EXISTS:
+                raise ConfigError(f"Topic {wish.name} cannot be created: {refusal.message}.")
+        await self.node.controller.drained(self.config.broker_id)
 
     async def stop(self) -> None:
         """Finish what is under way and leave the directories clean."""
         node = self.node
+        await node.replication.hand_over()
         await self._connections.close()
+        await node.replication.close()
         await self._housekeeping.stop()
         await node.groups.close()
         await node.producer_ids.stop()

@@ -22,10 +22,10 @@ from broker.cluster.store import (
     WatchEvent,
 )
 from broker.controller import decide, load
-from broker.controller.channel import BrokerChannel, ControlResponse, Outbox
+from broker.controller.channel import BrokerChannel, Outbox
 from broker.controller.decide import Notices, Plan, Unclean
 from broker.controller.fence import Fence, Group
-from broker.controller.requests import ControlRequest, Writer, partitions_of
+from broker.controller.requests import ControlRequest, ControlResponse, Writer, partitions_of
 from broker.controller.state import Broker, Key, State
 from protocol.errors import ErrorCode
 from protocol.messages.leader_and_isr import LeaderAndIsrRequest, LeaderAndIsrResponse
@@ -117,9 +117,15 @@ class Reign:
         for name in list(self._gone):
             self._let_go(name)
 
-    async def drained(self) -> None:
-        """Wait until the brokers have answered every request queued so far."""
-        await asyncio.gather(*(outbox.drained() for outbox in list(self._outboxes.values())))
+    async def drained(self, broker_id: int | None = None) -> None:
+        """Wait until the brokers, or one of them, have answered every request queued so far."""
+        await asyncio.gather(
+            *(
+                outbox.drained()
+                for other, outbox in list(self._outboxes.items())
+                if broker_id in (None, other)
+            )
+        )
 
     async def _take_notes(
         self, path: str, watch: Callable[[WatchEvent], None] | None
@@ -172,6 +178,8 @@ class Reign:
                 known[broker_id] = present[broker_id]
                 self._open(present[broker_id])
             state.offline_replicas = {r for r in state.offline_replicas if r[0] not in came}
+            # A broker must know where a leader is before it is told to follow it.
+            self.send(decide.introduce(state, came))
             await self.carry_out(decide.brokers_came(state, came, self._unclean))
         if went or came:
             self.send(decide.resume_deletions(state))
@@ -381,10 +389,12 @@ class Reign:
     async def carry_out(self, plan: Plan) -> None:
         """Write the changes, apply those that were written, then tell the brokers."""
         if plan.changes:
-            await self._write(plan.changes)
+            await self.write(plan.changes)
         self.send(plan.notices)
 
-    async def _write(self, changes: dict[Key, Leadership]) -> None:
+    async def write(self, changes: dict[Key, Leadership]) -> set[Key]:
+        """Write leaderships, each on the condition that nobody else has changed it; returns those
+        that somebody had, which are read again and settled later."""
         state = self.state
         keys = list(changes)
         groups = await self._state_groups(changes)
@@ -402,6 +412,7 @@ class Reign:
             await load.leaderships(self.store, state, again)
             for key in again:
                 self._settle_later(key)
+        return set(again)
 
     async def _state_groups(self, changes: dict[Key, Leadership]) -> list[Group]:
         """One group a partition: a conditional set, or the creation of its nodes."""

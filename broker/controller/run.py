@@ -11,7 +11,7 @@ import logging
 import os
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from broker.clock import Clock
 from broker.cluster import layout
@@ -39,6 +39,11 @@ from broker.controller.state import State
 from broker.controller.topics import Created, Defaults, PartitionsWish, Refusal, TopicWish
 
 log = logging.getLogger("odradek.controller")
+
+if TYPE_CHECKING:
+    from broker.controller.elect import Election, Wish
+    from broker.controller.service import Elected, IsrAnswer, Service
+    from broker.controller.state import Key
 
 T = TypeVar("T")
 RETRY_S = 1.0
@@ -122,10 +127,10 @@ class Controller:
         self._task = asyncio.get_running_loop().create_task(self._run())
         await settled
 
-    async def drained(self) -> None:
-        """Wait until the brokers have answered every request queued so far."""
+    async def drained(self, broker_id: int | None = None) -> None:
+        """Wait until the brokers, or one of them, have answered every request queued so far."""
         if self._reign is not None:
-            await self._reign.drained()
+            await self._reign.drained(broker_id)
 
     async def stop(self) -> None:
         """Resign (so that another broker can take over at once) and end the task."""
@@ -183,6 +188,27 @@ class Controller:
         """
         return await self._call(lambda admin: admin.allocate_ids(broker_id, broker_epoch))
 
+    async def alter_isr(
+        self, broker_id: int, broker_epoch: int, wishes: "Sequence[Wish]"
+    ) -> "list[IsrAnswer]":
+        """ISRs that a leader proposes: what is committed now, or why not (KIP-497).
+
+        Raises NotController, topics.Refused (STALE_BROKER_EPOCH).
+        """
+        return await self._serve(lambda service: service.alter_isr(broker_id, broker_epoch, wishes))
+
+    async def controlled_shutdown(self, broker_id: int, broker_epoch: int) -> "list[Key]":
+        """A broker is about to stop: take leadership from it; what it still leads.
+
+        A broker epoch of -1 is not looked at. Raises NotController, topics.Refused
+        (STALE_BROKER_EPOCH, BROKER_NOT_AVAILABLE).
+        """
+        return await self._serve(lambda service: service.shut_down(broker_id, broker_epoch))
+
+    async def elect_leaders(self, keys: "Sequence[Key] | None", kind: "Election") -> "Elected":
+        """Elections of these partitions, or (None) of all that need one. Raises NotController."""
+        return await self._serve(lambda service: service.elect(keys, kind))
+
     # --- events ----------------------------------------------------------------------------------
 
     def _put(self, name: str | None, event: Event) -> None:
@@ -232,7 +258,17 @@ class Controller:
         self._put("elect", self._elect)
 
     async def _call(self, work: Callable[[Admin], Awaitable[T]]) -> T:
-        """Run `work` as an event of the active controller. Its refusal does not end the reign."""
+        """What a client asks for, as an event."""
+        return await self._ask(lambda reign: work(Admin(reign, self._random)))
+
+    async def _serve(self, work: "Callable[[Service], Awaitable[T]]") -> T:
+        """What a broker asks for, as an event."""
+        from broker.controller.service import Service
+
+        return await self._ask(lambda reign: work(Service(reign)))
+
+    async def _ask(self, work: Callable[[Reign], Awaitable[T]]) -> T:
+        """Have the active reign do something as an event. Raises NotController."""
         if self._task is None:
             raise NotController
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
@@ -242,7 +278,7 @@ class Controller:
                 _fail(future, NotController())
                 return
             try:
-                result = await work(Admin(self._reign, self._random))
+                result = await work(self._reign)
             except (ControllerMoved, asyncio.CancelledError):
                 _fail(future, NotController())
                 raise

@@ -7,8 +7,11 @@ resource are codes in the response; `ApiError` refuses the whole request. May us
 """
 
 HANDLERS: tuple[str, ...] = (
+    "allocate_producer_ids",
     "alter_configs",
+    "alter_partition",
     "api_versions",
+    "controlled_shutdown",
     "create_partitions",
     "create_topics",
     "delete_records",
@@ -18,14 +21,18 @@ HANDLERS: tuple[str, ...] = (
     "describe_log_dirs",
     "describe_producers",
     "describe_topic_partitions",
+    "elect_leaders",
     "fetch",
     "find_coordinator",
     "incremental_alter_configs",
     "init_producer_id",
+    "leader_and_isr",
     "list_config_resources",
     "list_offsets",
     "metadata",
     "offset_for_leader_epoch",
     "produce",
+    "stop_replica",
+    "update_metadata",
 )
 """An API without behaviour yet is not here, and so not offered by ApiVersions."""
