@@ -205,6 +205,12 @@ class Partition:
         """Whether acks=all is refused: fewer in sync than min.insync.replicas."""
         return len(self.isr) < self.least_isr
 
+    @property
+    def lost_min_isr(self) -> bool:
+        """Whether what is replicated now counts for too few replicas to acknowledge acks=all:
+        the ISR has shrunk since it was appended."""
+        return len(self.maximal_isr) < self.least_isr
+
     def joined(self, broker_id: int) -> tuple[int, ...] | None:
         """The ISR with that follower, if it may join now: it has all that consumers can see, and
         all that this leader found when its epoch began.

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 import signal
+from collections.abc import Sequence
 from uuid import uuid4
 
 from broker.auto_topics import ask_for
@@ -127,7 +128,7 @@ class Server:
         await self._join(node, dynamic)
         alone = node.controller.active
         if alone:
-            await self._declare(topics)
+            await self.declare(topics)
         self._housekeeping = Housekeeping(node.logs, config, clock)
         self._housekeeping.start()
         self._connections.serve()
@@ -135,7 +136,7 @@ class Server:
             # A controller elsewhere can tell of the cluster only now.
             own = config.broker_id
             await node.metadata.wait_until(lambda view: own in view.brokers, INTRODUCTION_S)
-            await self._declare(topics)
+            await self.declare(topics)
 
     def _choose_store(self) -> Store:
         """ZooKeeper where one is named, the embedded store otherwise. Raises ConfigError."""
@@ -147,6 +148,11 @@ class Server:
         from broker.cluster.zookeeper_options import options
 
         return ZooKeeperStore(options(self.config, os.environ))
+
+    def session(self) -> Store:
+        """A session of this broker's embedded store, for another broker of the process."""
+        assert isinstance(self._store, LocalStore)
+        return self._store.session()
 
     async def _settle_id(self) -> None:
         """A broker without an id takes that of its directories, or a new one."""
@@ -251,7 +257,7 @@ class Server:
             return LocalChannel(self.node.control)
         return self.node.replication.channel(broker)
 
-    async def _declare(self, topics: list[TopicSpec]) -> None:
+    async def declare(self, topics: list[TopicSpec]) -> None:
         """Create the topics of the command line that are not there yet."""
         wishes = [
             TopicWish(topic.name, topic.partitions, configs=topic.configs)
@@ -280,7 +286,7 @@ class Server:
         await self._store.close()
 
 
-async def _serve(config: BrokerConfig, *, memory: bool, topics: list[TopicSpec]) -> None:
+async def _serve(configs: Sequence[BrokerConfig], *, memory: bool, topics: list[TopicSpec]) -> None:
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -288,23 +294,36 @@ async def _serve(config: BrokerConfig, *, memory: bool, topics: list[TopicSpec])
             loop.add_signal_handler(number, ended.set)
         except NotImplementedError:  # Windows
             signal.signal(number, lambda *_: loop.call_soon_threadsafe(ended.set))
-    server = Server(config, memory=memory)
-    started = loop.time()
-    await server.start(topics)
-    endpoint = config.advertised_listeners[0]
-    address = f"{endpoint.host}:{endpoint.port}"
-    log.info("[KafkaServer id=%d] started in %.3f s", config.broker_id, loop.time() - started)
-    print(f"Odradek serves {address}; try: kcat -b {address} -L", flush=True)  # noqa: T201
-    await ended.wait()
-    log.info("[KafkaServer id=%d] shutting down", config.broker_id)
-    await server.stop()
-    log.info("[KafkaServer id=%d] shut down completed", config.broker_id)
+    servers: list[Server] = []
+    try:
+        for config in configs:
+            started = loop.time()
+            store = servers[0].session() if servers else None
+            server = Server(config, memory=memory, store=store)
+            await server.start(topics if len(configs) == 1 else [])
+            servers.append(server)
+            spent = loop.time() - started
+            log.info("[KafkaServer id=%d] started in %.3f s", config.broker_id, spent)
+        if len(servers) > 1:
+            await servers[-1].declare(topics)
+        ends = [server.config.advertised_listeners[0] for server in servers]
+        addresses = ",".join(f"{end.host}:{end.port}" for end in ends)
+        print(f"Odradek serves {addresses}; try: kcat -b {addresses} -L", flush=True)  # noqa: T201
+        await ended.wait()
+    finally:
+        for server in reversed(servers):
+            log.info("[KafkaServer id=%d] shutting down", server.config.broker_id)
+            await server.stop()
+            log.info("[KafkaServer id=%d] shut down completed", server.config.broker_id)
 
 
-def run(config: BrokerConfig, *, memory: bool, topics: list[TopicSpec]) -> int:
-    """Serve until SIGTERM or SIGINT; the exit status. Raises ConfigError with a sentence."""
+def run(configs: Sequence[BrokerConfig], *, memory: bool, topics: list[TopicSpec]) -> int:
+    """Serve until SIGTERM or SIGINT; the exit status. Raises ConfigError with a sentence.
+
+    Several brokers share the embedded store of the first one.
+    """
     _raise_descriptor_limit()
-    asyncio.run(_serve(config, memory=memory, topics=topics))
+    asyncio.run(_serve(configs, memory=memory, topics=topics))
     return 0
 
 

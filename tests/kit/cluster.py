@@ -67,7 +67,7 @@ class Cluster:
             )
         )
         if topics:
-            await self.servers[0]._declare(list(topics))
+            await self.servers[0].declare(list(topics))
 
     async def start_one(self, broker_id: int) -> Server:
         """Start a broker, or start it again on its old port and directory."""
