@@ -20,11 +20,7 @@ from protocol.messages.leader_and_isr import (
     LeaderAndIsrResponse,
     LeaderAndIsrTopicError,
 )
-from protocol.messages.stop_replica import (
-    StopReplicaPartitionError,
-    StopReplicaRequest,
-    StopReplicaResponse,
-)
+from protocol.messages.stop_replica import StopReplicaRequest, StopReplicaResponse
 from protocol.messages.update_metadata import UpdateMetadataRequest, UpdateMetadataResponse
 
 
@@ -98,7 +94,7 @@ class ControlPlane:
 
 
 def _refused(request: ControlRequest, code: ErrorCode) -> ControlResponse:
-    """The code at the top and for every partition, as Apache Kafka answers."""
+    """The code at the top, and of LeaderAndIsr for every partition, as Apache Kafka answers."""
     if isinstance(request, LeaderAndIsrRequest):
         return LeaderAndIsrResponse(
             code,
@@ -114,12 +110,5 @@ def _refused(request: ControlRequest, code: ErrorCode) -> ControlResponse:
             ],
         )
     if isinstance(request, StopReplicaRequest):
-        return StopReplicaResponse(
-            code,
-            [
-                StopReplicaPartitionError(t.topic_name, p.partition_index, code)
-                for t in request.topic_states
-                for p in t.partition_states
-            ],
-        )
+        return StopReplicaResponse(code)
     return UpdateMetadataResponse(code)

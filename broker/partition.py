@@ -251,11 +251,15 @@ class Partition:
     # --- how far it is replicated
 
     def fetched(self, broker_id: int, fetch_offset: int, start_offset: int, now_ms: int) -> bool:
-        """A follower has all below `fetch_offset`; whether the high watermark has moved."""
+        """A follower has all from `start_offset` to `fetch_offset`; whether somebody may have
+        waited for that: the high watermark has moved, or the follower's log start.
+        """
         log = self.log
         assert log is not None
-        self.followers[broker_id].fetched(fetch_offset, start_offset, now_ms, log.end_offset)
-        return self.advance(now_ms)
+        follower = self.followers[broker_id]
+        cut = start_offset > follower.start_offset
+        follower.fetched(fetch_offset, start_offset, now_ms, log.end_offset)
+        return self.advance(now_ms) or cut
 
     def advance(self, now_ms: int = 0) -> bool:
         """Raise the high watermark as far as the replicas allow; whether it moved.
