@@ -15,7 +15,7 @@ from uuid import uuid4
 from broker.auto_topics import ask_for
 from broker.clock import Clock, SystemClock
 from broker.cluster import layout
-from broker.cluster.configs import ConfigStore
+from broker.cluster.configs import BROKERS, TOPICS, ConfigStore
 from broker.cluster.local import LocalStore
 from broker.cluster.membership import Membership, new_broker_id
 from broker.cluster.store import Store, StoreError
@@ -25,6 +25,7 @@ from broker.connections import Connections
 from broker.context import Node
 from broker.control import ControlPlane
 from broker.controller.channel import BrokerChannel, LocalChannel
+from broker.controller.reign import Balance
 from broker.controller.run import Controller
 from broker.controller.state import Broker
 from broker.controller.topics import TopicWish
@@ -242,11 +243,26 @@ class Server:
             self._channel,
             listener=config.inter_broker_listener_name,
             unclean=lambda topic: dynamic.for_topic(topic).unclean_leader_election_enable,
+            balance=self._balance(),
         )
+        node.configs.subscribe(self._settings_changed)
         await node.controller.start()
         await node.controller.drained(config.broker_id)
         node.replication.start()
         node.producer_ids = ProducerIds(node.replication.allocate_producer_ids, self.clock)
+
+    def _balance(self) -> Balance | None:
+        config = self.config
+        if not config.auto_leader_rebalance_enable:
+            return None
+        return Balance(
+            config.leader_imbalance_check_interval_seconds,
+            config.leader_imbalance_per_broker_percentage,
+        )
+
+    def _settings_changed(self, kind: str, name: str) -> None:
+        if kind in (TOPICS, BROKERS):
+            self.node.controller.reconsider(name if kind == TOPICS else None)
 
     def _epoch(self) -> int:
         return self._membership.epoch

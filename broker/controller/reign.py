@@ -8,6 +8,7 @@ nothing, sends nothing and hears nothing. All methods but `close` run as events 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import NamedTuple
 
 from broker.cluster import layout
 from broker.cluster.layout import BadContent, Leadership
@@ -33,16 +34,26 @@ from protocol.messages.stop_replica import StopReplicaRequest, StopReplicaRespon
 
 log = logging.getLogger("odradek.controller")
 
+FIRST_BALANCE_S = 5.0
+"""After the beginning of a reign, until it first looks whether leaders are where they should be."""
+
 Event = Callable[[], Awaitable[None]]
 Put = Callable[[str | None, Event], None]
 """Queue an event for the controller's task; one with a name is not queued twice."""
 Connect = Callable[[Broker], BrokerChannel]
 
 
+class Balance(NamedTuple):
+    """How often leaders are given back to preferred replicas, and from which share on."""
+
+    interval_s: float
+    percentage: int
+
+
 class Ways:
     """What a reign needs from outside beside the store."""
 
-    __slots__ = ("connect", "listener", "new_uuid", "unclean")
+    __slots__ = ("balance", "connect", "listener", "new_uuid", "unclean")
 
     def __init__(
         self,
@@ -50,7 +61,9 @@ class Ways:
         listener: str,
         unclean: Unclean,
         new_uuid: Callable[[], bytes],
+        balance: Balance | None = None,
     ) -> None:
+        self.balance = balance
         self.connect = connect
         self.listener = listener
         self.unclean = unclean
@@ -71,6 +84,7 @@ class Reign:
         self._closed = False
         self._outboxes: dict[int, Outbox] = {}
         self._gone: dict[str, list[asyncio.Future[None]]] = {}
+        self._balancer: asyncio.TimerHandle | None = None
 
     def _put(self, name: str | None, event: Event) -> None:
         async def while_it_lasts() -> None:
@@ -102,6 +116,7 @@ class Reign:
         self.send(decide.announce_brokers(state))
         await self._delete_marked()
         await self.carry_out(decide.take_over(state, self._unclean))
+        self._balance_in(FIRST_BALANCE_S)
 
     def revoke(self) -> None:
         """At once, without waiting: no further write and no further event (session expired)."""
@@ -111,6 +126,8 @@ class Reign:
     async def close(self) -> None:
         """End of the reign: channels closed, everybody who waits is let go."""
         self.revoke()
+        if self._balancer is not None:
+            self._balancer.cancel()
         outboxes, self._outboxes = self._outboxes, {}
         for outbox in outboxes.values():
             await outbox.close()
@@ -383,6 +400,38 @@ class Reign:
             await self.carry_out(decide.settle(self.state, [key], self._unclean))
 
         self._put(f"settle {key[0]} {key[1]}", settle)
+
+    # --- elections -------------------------------------------------------------------------------
+
+    def _balance_in(self, seconds: float) -> None:
+        if self._ways.balance is not None and not self._closed:
+            loop = asyncio.get_running_loop()
+            self._balancer = loop.call_later(seconds, self._put, "balance", self._balance)
+
+    async def _balance(self) -> None:
+        """Give leaders back to preferred replicas, where too many are elsewhere."""
+        from broker.controller import elect
+
+        balance = self._ways.balance
+        assert balance is not None
+        self._balance_in(balance.interval_s)
+        keys = elect.imbalanced(self.state, balance.percentage)
+        if keys:
+            log.info("%d partitions go back to their preferred leaders", len(keys))
+            plan, _ = elect.elect(self.state, keys, elect.Election.PREFERRED)
+            await self.carry_out(plan)
+
+    def reconsider(self, topic: str | None) -> None:
+        """Settings of a topic, or of all, have changed: it may allow unclean elections now."""
+
+        async def settle() -> None:
+            state = self.state
+            names = state.topics if topic is None else {topic} & state.topics.keys()
+            keys = [(name, index) for name in names for index in state.topics[name].partitions]
+            leaderless = [key for key in keys if state.leaderless(key)]
+            await self.carry_out(decide.settle(state, leaderless, self._unclean))
+
+        self._put(f"reconsider {topic}", settle)
 
     # --- carrying out ----------------------------------------------------------------------------
 

@@ -34,7 +34,7 @@ from broker.controller import decide
 from broker.controller.admin import Admin
 from broker.controller.decide import Unclean
 from broker.controller.fence import ControllerMoved
-from broker.controller.reign import Connect, Event, Reign, Ways
+from broker.controller.reign import Balance, Connect, Event, Reign, Ways
 from broker.controller.state import State
 from broker.controller.topics import Created, Defaults, PartitionsWish, Refusal, TopicWish
 
@@ -76,6 +76,7 @@ class Controller:
         *,
         listener: str = "PLAINTEXT",
         unclean: Unclean = decide.never,
+        balance: Balance | None = None,
         random: Callable[[int], int] = any_below,
         new_uuid: Callable[[], bytes] = random_uuid,
     ) -> None:
@@ -85,7 +86,7 @@ class Controller:
         self._membership = membership
         self._clock = clock
         self._random = random
-        self._ways = Ways(connect, listener, unclean, new_uuid)
+        self._ways = Ways(connect, listener, unclean, new_uuid, balance)
         self._reign: Reign | None = None
         self._events: deque[Event] = deque()
         self._queued: set[str] = set()
@@ -208,6 +209,12 @@ class Controller:
     async def elect_leaders(self, keys: "Sequence[Key] | None", kind: "Election") -> "Elected":
         """Elections of these partitions, or (None) of all that need one. Raises NotController."""
         return await self._serve(lambda service: service.elect(keys, kind))
+
+    def reconsider(self, topic: str | None) -> None:
+        """Settings of a topic, or (None) of all, have changed: unclean elections may be allowed
+        now."""
+        if self._reign is not None:
+            self._reign.reconsider(topic)
 
     # --- events ----------------------------------------------------------------------------------
 

@@ -104,6 +104,15 @@ class State:
         """Replicas that are gone or about to go (UpdateMetadata's OfflineReplicas)."""
         return [broker_id for broker_id in replicas if not self.online(broker_id, key)]
 
+    def leaderless(self, key: Key) -> bool:
+        """Whether the partition had a leader and has none now."""
+        partition = self.partition(key)
+        return (
+            partition is not None
+            and partition.state is not None
+            and partition.state.leader == NO_LEADER
+        )
+
     def all_keys(self) -> Iterator[Key]:
         """Every partition."""
         for name, topic in self.topics.items():

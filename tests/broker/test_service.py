@@ -1,5 +1,6 @@
 """What brokers ask of the active controller: ISR changes, controlled shutdown, elections."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -8,7 +9,9 @@ from broker.cluster import layout
 from broker.cluster.local import LocalStore
 from broker.cluster.store import SetData
 from broker.context import Node
+from broker.controller.decide import Notices, Plan
 from broker.controller.elect import Election, Wish
+from broker.controller.reign import Balance
 from broker.controller.run import NotController
 from broker.controller.topics import Created, Defaults, Refused, TopicWish
 from protocol.errors import ErrorCode
@@ -277,3 +280,53 @@ async def test_nobody_to_elect() -> None:
     answer = await ask(handler_node(node), 43, 2, elections(9, 0))
     assert answer.error_code == -1 and codes(answer) == {0: -1}
     await node.stop()
+
+
+# --- what the controller does by itself -----------------------------------------------------------
+
+
+async def test_a_topic_that_allows_it_now_gets_an_unclean_leader() -> None:
+    nodes = await cluster(2)
+    for name in ("t", "u"):
+        await made(nodes[0], name, (1, 0))
+        await nodes[0].controller.alter_isr(1, epoch(nodes[1]), [Wish((name, 0), 0, (1,), 0)])
+    allowed: set[str] = set()
+    reign = nodes[0].controller._reign
+    assert reign is not None
+    reign._unclean = allowed.__contains__
+    await nodes[1].crash()
+    await settled(nodes[0])
+    assert nodes[0].metadata.view.leader("t", 0) == -1
+    allowed.add("t")
+    nodes[0].controller.reconsider("u")
+    await settled(nodes[0])
+    assert nodes[0].metadata.view.leader("t", 0) == -1
+    nodes[0].controller.reconsider("t")
+    await settled(nodes[0])
+    assert (await state(nodes[0], "t"))[0] == layout.Leadership(0, 2, (0,), 1, recovering=True)
+    allowed.add("u")
+    nodes[0].controller.reconsider(None)
+    await settled(nodes[0])
+    assert nodes[0].metadata.view.leader("u", 0) == 0
+    await stop(nodes[0])
+
+
+async def test_leaders_are_given_back_from_time_to_time() -> None:
+    nodes = await cluster(2)
+    await made(nodes[0], "t", (1, 0), (1, 0))
+    reign = nodes[0].controller._reign
+    assert reign is not None
+    # Both are led elsewhere, as after a failover.
+    moved = {("t", i): layout.Leadership(0, 1, (0, 1), 1) for i in range(2)}
+    await reign.carry_out(Plan(moved, Notices(metadata=dict.fromkeys(moved))))
+    await nodes[0].controller.drained()
+    assert nodes[0].metadata.view.leader("t", 1) == 0
+    assert [(await state(nodes[0], "t", i))[0].leader for i in range(2)] == [0, 0]
+    reign._ways.balance = Balance(0.01, 10)
+    reign._balance_in(0.0)
+    while nodes[0].metadata.view.leader("t", 1) != 1:
+        await asyncio.sleep(0)
+    assert (await state(nodes[0], "t", 0))[0] == layout.Leadership(1, 2, (0, 1), 1)
+    assert reign._balancer is not None, "it looks again"
+    await stop(*reversed(nodes))
+    assert reign._balancer.cancelled()
