@@ -74,6 +74,8 @@ class FollowerFetch(FetchCall):
     def _record(self) -> None:
         """Take in how far the follower is."""
         replicas, now_ms = self._node.replicas, self._node.clock.now_ms()
+        assert self._following is not None
+        outside = self._following.outside
         moved: list[Partition] = []
         for asked in self._due():
             partition = self._readable(asked)
@@ -82,11 +84,22 @@ class FollowerFetch(FetchCall):
             offset, start = asked.fetch_offset, asked.log_start_offset
             if partition.fetched(self._replica, offset, start, now_ms):
                 moved.append(partition)
-            isr = partition.joined(self._replica)
-            if isr is not None:
-                replicas.replication.alter_isr(partition, isr)
+            if self._replica not in partition.isr:
+                outside[partition] = None
         for partition in moved:
             replicas.visible(partition)
+        for partition in list(outside):
+            self._join(partition, now_ms)
+
+    def _join(self, partition: Partition, now_ms: int) -> None:
+        """Let the follower into the ISR, if it may be there now."""
+        assert self._following is not None
+        if self._replica in partition.isr or self._replica not in partition.followers:
+            del self._following.outside[partition]
+            return
+        isr = partition.joined(self._replica, now_ms)
+        if isr is not None:
+            self._node.replicas.replication.alter_isr(partition, isr)
 
     @staticmethod
     def _in_line(asked: FetchedPartition, partition: Partition) -> bool:

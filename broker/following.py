@@ -21,11 +21,13 @@ class FollowerSession:
     `ring` is called when a waiting request should look again.
     """
 
-    __slots__ = ("_asked", "_partitions", "broker_id", "due", "fetched_ms", "ring")
+    __slots__ = ("_asked", "_partitions", "broker_id", "due", "fetched_ms", "outside", "ring")
 
     def __init__(self, broker_id: int) -> None:
         self.broker_id = broker_id
         self.due: dict[PartitionKey, FetchedPartition] = {}
+        self.outside: dict[Partition, None] = {}
+        """Partitions in whose ISR the follower is not: with each request it may join."""
         self.fetched_ms = 0
         """When the follower last asked, ms since the epoch."""
         self.ring: Callable[[], None] | None = None
@@ -62,6 +64,7 @@ class FollowerSession:
 
     def _unlink(self, key: PartitionKey, partition: "Partition") -> None:
         del self._partitions[key], self._asked[partition]
+        self.outside.pop(partition, None)
         followings = partition.followings
         if followings is not None:
             followings.remove(self)

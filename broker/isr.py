@@ -10,6 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from broker.clock import Clock
 from broker.partition import IsrChange, Partition
 from protocol.errors import ErrorCode
 from protocol.messages.alter_partition import (
@@ -24,6 +25,8 @@ from protocol.wire import ZERO_UUID
 log = logging.getLogger("odradek.isr")
 
 RETRY_S = 0.05
+REFUSED_MS = 500
+"""After a refusal, before the controller is asked to let somebody in again."""
 INELIGIBLE = (ErrorCode.INELIGIBLE_REPLICA, ErrorCode.OPERATION_NOT_ATTEMPTED)
 SETTLED_ELSEWHERE = (
     ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
@@ -50,11 +53,13 @@ class IsrChanges:
         broker_epoch: Callable[[], int],
         ask: Ask,
         settle: Callable[[Partition], None],
+        clock: Clock,
     ) -> None:
         self._broker_id = broker_id
         self._broker_epoch = broker_epoch
         self._ask = ask
         self._settle = settle
+        self._clock = clock
         self._waiting: dict[Partition, IsrChange] = {}
         self._task: asyncio.Task[None] | None = None
 
@@ -150,7 +155,7 @@ class IsrChanges:
         log.info("%s-%d: ISR %s: error %d", partition.topic, partition.index, change.isr, code)
         if code in INELIGIBLE:
             del self._waiting[partition]
-            partition.pending = None
+            partition.roll_back(self._clock.now_ms() + REFUSED_MS)
             self._settle(partition)
             return True
         if code in SETTLED_ELSEWHERE:

@@ -100,6 +100,7 @@ class Partition:
 
     __slots__ = (
         "broker_id",
+        "closed_until_ms",
         "dirty",
         "eligible",
         "followers",
@@ -133,6 +134,8 @@ class Partition:
         self.replicas: tuple[int, ...] = ()
         self.isr: tuple[int, ...] = ()
         self.pending: IsrChange | None = None
+        self.closed_until_ms = 0
+        """The controller has refused somebody: until then it is not asked to let anybody in."""
         self.followers: dict[int, Follower] = {}
         self.lag_ms = LAG_MS
         self.eligible: Callable[[int], bool] = lambda _: True
@@ -211,12 +214,14 @@ class Partition:
         the ISR has shrunk since it was appended."""
         return len(self.maximal_isr) < self.least_isr
 
-    def joined(self, broker_id: int) -> tuple[int, ...] | None:
+    def joined(self, broker_id: int, now_ms: int) -> tuple[int, ...] | None:
         """The ISR with that follower, if it may join now: it has all that consumers can see, and
         all that this leader found when its epoch began.
         """
         follower, log = self.followers.get(broker_id), self.log
         if self.pending is not None or follower is None or log is None or broker_id in self.isr:
+            return None
+        if now_ms < self.closed_until_ms:
             return None
         end = follower.end_offset
         if end < log.high_watermark or end < self.leader_epoch_start:
@@ -247,6 +252,11 @@ class Partition:
         self.isr = isr
         self.partition_epoch = partition_epoch
         self.pending = None
+
+    def roll_back(self, until_ms: int) -> None:
+        """The controller does not let somebody in; it is not asked again before `until_ms`."""
+        self.pending = None
+        self.closed_until_ms = until_ms
 
     # --- how far it is replicated
 

@@ -74,8 +74,9 @@ class Replication:
         if self._isr is None:
             from broker.isr import IsrChanges
 
+            node = self._node
             self._isr = IsrChanges(
-                self._node.broker_id, self._broker_epoch, self.ask, self._node.replicas.settle
+                node.broker_id, self._broker_epoch, self.ask, node.replicas.settle, node.clock
             )
         self._isr.submit(partition, isr)
 

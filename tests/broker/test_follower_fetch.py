@@ -260,6 +260,24 @@ async def test_a_follower_that_has_caught_up_joins() -> None:
     assert len(leader.changes.isrs) == 1, "only who is alive"
 
 
+async def test_an_idle_follower_joins_as_soon_as_it_may() -> None:
+    """It could not while another change was under way; nothing is appended since."""
+    leader = Leader(partitions=1, isr=(0,))
+    leader.append()
+    partition = leader.partition()
+    partition.propose((0, TWO))
+    await leader.go_on({0: 1}, wait=0).soon()
+    await leader.go_on(wait=0).soon()
+    assert leader.changes.isrs == []
+    partition.commit((0, TWO), 1)
+    await leader.go_on(wait=0).soon()
+    assert leader.changes.isrs == [("t", 0, (0, TWO, ONE))]
+    partition.commit((0, TWO, ONE), 2)
+    await leader.go_on(wait=0).soon()
+    following = (partition.followings or [None])[0]
+    assert following is not None and following.outside == {}  # type: ignore[attr-defined]
+
+
 async def test_an_idle_session_keeps_its_follower_in_sync() -> None:
     """The follower has everything and asks again and again; then a record comes after long."""
     leader = Leader(partitions=1)

@@ -16,6 +16,7 @@ from protocol.messages.alter_partition import (
     ResponseTopicData,
 )
 from tests.broker.test_partition import lead, led
+from tests.kit.nodes import FakeClock
 
 Answer = Callable[[AlterPartitionRequest], Any]
 
@@ -69,7 +70,9 @@ class Leader:
         monkeypatch.setattr("broker.isr.RETRY_S", 0.0)
         self.controller = Controller(version)
         self.settled: list[Partition] = []
-        self.changes = IsrChanges(0, lambda: 77, self.controller.ask, self.settled.append)
+        self.changes = IsrChanges(
+            0, lambda: 77, self.controller.ask, self.settled.append, FakeClock()
+        )
 
     async def done(self) -> None:
         while self.changes._task is not None:

@@ -2,9 +2,14 @@
 
 from typing import Any
 
+import pytest
+
+from broker.handlers.produce import OneBatch
 from broker.partition import Follower, Partition
 from protocol import batch
+from protocol.compiler import decoder
 from protocol.messages.leader_and_isr import LeaderAndIsrPartitionState
+from protocol.messages.produce import ProduceResponse
 from protocol.record import Record
 from storage.config import LogConfig
 from storage.filesystem import MemoryFileSystem
@@ -135,6 +140,25 @@ def test_acknowledging_needs_the_isr_to_be_large_enough_still() -> None:
     assert p.lost_min_isr
 
 
+@pytest.mark.parametrize(("acks", "isr", "code"), [(-1, (0,), 20), (-1, (0, 1), 0), (1, (0,), 0)])
+def test_what_a_producer_is_told_when_the_isr_has_shrunk(
+    acks: int, isr: tuple[int, ...], code: int
+) -> None:
+    p = led((0, 1), least=2)
+    assert p.log is not None
+    data = memoryview(bytearray(batch.build([Record(0, T, None, b"v", ())])))
+    appended = p.log.append(data, 1, T)
+    p.fetched(1, 1, 0, T)
+    assert watermark(p) == 1
+    p.commit(isr, 2)
+    call = OneBatch(9, acks, 1000, b"\x02t", p, appended)
+    assert call.settled()
+    frame = call.answer()
+    assert frame is not None
+    answer, _ = decoder(ProduceResponse, 9)(frame, 9)
+    assert answer.responses[0].partition_responses[0].error_code == code
+
+
 def test_a_follower_does_not_advance_by_itself() -> None:
     p = led((0,))
     append(p, 3)
@@ -188,16 +212,19 @@ def test_a_follower_joins_at_the_high_watermark() -> None:
     p.fetched(1, 4, 0, T + 2 * LAG)
     p.fetched(2, 3, 0, T + 2 * LAG)
     assert watermark(p) == 4
-    assert p.joined(2) is None
+    assert p.joined(2, T) is None
     p.fetched(2, 4, 0, T + 2 * LAG)
-    assert p.joined(2) == (0, 1, 2)
-    assert p.joined(1) is None, "is in already"
-    assert p.joined(7) is None, "no replica"
+    assert p.joined(2, T) == (0, 1, 2)
+    assert p.joined(1, T) is None, "is in already"
+    assert p.joined(7, T) is None, "no replica"
     p.eligible = lambda broker_id: broker_id != 2
-    assert p.joined(2) is None, "not alive"
+    assert p.joined(2, T) is None, "not alive"
     p.eligible = lambda _: True
     p.propose((0,))
-    assert p.joined(2) is None, "one change at a time"
+    assert p.joined(2, T) is None, "one change at a time"
+    p.roll_back(T + 500)
+    assert p.joined(2, T + 499) is None, "just refused"
+    assert p.joined(2, T + 500) == (0, 1, 2)
 
 
 def test_a_follower_joins_not_before_the_leaders_first_offset() -> None:
@@ -205,9 +232,9 @@ def test_a_follower_joins_not_before_the_leaders_first_offset() -> None:
     p = led((0,), records=3, least=2)
     p.fetched(1, 2, 0, T)
     assert watermark(p) == 0
-    assert p.joined(1) is None
+    assert p.joined(1, T) is None
     p.fetched(1, 3, 0, T)
-    assert p.joined(1) == (0, 1)
+    assert p.joined(1, T) == (0, 1)
 
 
 def test_who_has_not_caught_up_for_too_long_goes() -> None:

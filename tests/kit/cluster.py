@@ -8,7 +8,7 @@ its session ends, nothing is flushed or handed over.
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 from broker.cluster.local import LocalStore
 from broker.config import BrokerConfig, TopicSpec
 from broker.partition import Partition
+from broker.peer import PeerGone
 from broker.server import Server
 
 CALL_S = 30.0
@@ -54,6 +55,7 @@ class Cluster:
         self._own = own or {}
         self.store = LocalStore()
         """A session of the test's own, which also keeps the tree while brokers come and go."""
+        self.resumed = asyncio.Event()
 
     async def start(self, topics: Sequence[TopicSpec] = ()) -> None:
         """All brokers up and known to each other; the first one is the controller."""
@@ -94,6 +96,32 @@ class Cluster:
         """The broker's process is gone, as far as anybody can see."""
         server = self.servers.pop(broker_id)
         await crash(server)
+
+    async def pause_fetching(self, broker_id: int) -> None:
+        """The broker fetches nothing more from its leaders, as if it hung, until it goes on."""
+        hanging: set[int] = set()
+
+        def hang(number: int) -> Callable[..., Awaitable[Any]]:
+            async def call(*_: Any, **__: Any) -> Any:
+                hanging.add(number)
+                await self.resumed.wait()
+                raise PeerGone("it hung")
+
+            return call
+
+        fetchers = list(self.servers[broker_id].node.replication._fetchers.values())
+        for number, fetcher in enumerate(fetchers):
+            fetcher._peer.__dict__["call"] = hang(number)
+        # What is under way is answered first.
+        await self.until(lambda: len(hanging) == len(fetchers))
+
+    def go_on_fetching(self) -> None:
+        """All that paused go on."""
+        for server in self.servers.values():
+            for fetcher in server.node.replication._fetchers.values():
+                fetcher._peer.__dict__.pop("call", None)
+        self.resumed.set()
+        self.resumed = asyncio.Event()
 
     async def stop(self) -> None:
         """All brokers, the controller last."""
