@@ -17,6 +17,7 @@ from broker.fetch_session import Ask, Key, SessionClient, Turn
 from broker.ibp import LAST_WITHOUT_TOPIC_IDS, REPLICA_STATE_IN_FETCH, TOPIC_IDS_IN_FETCH, Versions
 from broker.partition import Partition
 from broker.peer import Peer, PeerGone
+from broker.throttles import Throttle
 from protocol.errors import CorruptRecord, ErrorCode, Malformed
 from protocol.messages.fetch import (
     EpochEndOffset,
@@ -38,6 +39,7 @@ from storage.log import Log
 log = logging.getLogger("odradek.fetcher")
 
 FIRST_DELAY_S = 0.05
+THROTTLE_CHECK_S = 0.1
 BYTES_A_SLICE = 1 << 20
 """Appended before connections get their turn."""
 NAMES_KEPT = 100
@@ -58,13 +60,15 @@ class FetchConfig(NamedTuple):
 class Fetched:
     """A partition that is being fetched under one leader epoch."""
 
-    __slots__ = ("asked", "delay_s", "partition", "timer", "trouble")
+    __slots__ = ("asked", "delay_s", "lags", "partition", "timer", "trouble")
 
     def __init__(self, partition: Partition) -> None:
         self.partition = partition
         self.asked: int | None = None
         """The offset that the leader was last asked for, None before the first request."""
         self.delay_s = 0.0
+        self.lags = True
+        """Whether the leader's high watermark is beyond this log's end."""
         self.timer: asyncio.TimerHandle | None = None
         self.trouble: int | None = None
         """The refusal that was logged last."""
@@ -97,6 +101,7 @@ class Fetcher:
         clock: Clock,
         visible: Callable[[Partition], None],
         broker_epoch: Callable[[], int],
+        throttle: Throttle | None = None,
     ) -> None:
         self._broker_id = broker_id
         self._peer = peer
@@ -105,6 +110,9 @@ class Fetcher:
         self._clock = clock
         self._visible = visible
         self._broker_epoch = broker_epoch
+        self._throttle = throttle
+        self._held: set[Key] = set()
+        """Left out until the rate of throttled replicas has come down."""
         self._session = SessionClient()
         self._fetched: dict[Key, Fetched] = {}
         self._names: dict[bytes, str] = {}
@@ -134,6 +142,7 @@ class Fetcher:
         """Fetch it no more; what is under way for it will be ignored."""
         one = self._fetched.pop(key, None)
         if one is not None:
+            self._held.discard(key)
             self._session.drop(key)
             if one.timer is not None:
                 one.timer.cancel()
@@ -142,7 +151,7 @@ class Fetcher:
         """Put what the next request shall say of it."""
         partition = one.partition
         source = partition.log
-        if source is None or self._fetched.get(one.key) is not one:
+        if source is None or self._fetched.get(one.key) is not one or one.key in self._held:
             return
         self._names[partition.topic_id] = partition.topic
         if len(self._names) > NAMES_KEPT + 2 * len(self._fetched):
@@ -167,14 +176,31 @@ class Fetcher:
         loop = asyncio.get_running_loop()
         one.timer = loop.call_later(one.delay_s, self._ask, one)
 
+    # --- throttling
+
+    def _hold(self) -> None:
+        """Leave throttled replicas out that lag, while the rate is exceeded."""
+        throttle = self._throttle
+        if throttle is None or (throttle.off and not self._held):
+            return
+        for key, one in self._fetched.items():
+            held = one.lags and throttle.holds(one.partition)
+            if held and key not in self._held:
+                self._held.add(key)
+                self._session.drop(key)
+            elif not held and key in self._held:
+                self._held.discard(key)
+                self._ask(one)
+
     # --- the loop
 
     async def _run(self) -> None:
         while True:
             try:
+                self._hold()
                 if not len(self._session):
-                    self._wake.clear()
-                    await self._wake.wait()
+                    await self._rest()
+                    continue
                 await self._round()
                 await self._find_places()
             except PeerGone as error:
@@ -184,6 +210,15 @@ class Fetcher:
                 self._session.failed()
                 log.exception("%s: an unforeseen error", self._peer.client_id)
                 await asyncio.sleep(self._config.backoff_s)
+
+    async def _rest(self) -> None:
+        """Wait for something to fetch, or for the rate to come down."""
+        self._wake.clear()
+        try:
+            async with asyncio.timeout(THROTTLE_CHECK_S if self._held else None):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
 
     async def close(self) -> None:
         """Fetch nothing more."""
@@ -271,6 +306,7 @@ class Fetcher:
                 done = self._carried_out(one, self._cut, source, data.diverging_epoch)
             else:
                 done = self._carried_out(one, self._append, one.partition, source, data)
+            one.lags = data.high_watermark > source.end_offset
             if done:
                 one.delay_s, one.trouble = 0.0, None
                 self._ask(one)
@@ -308,6 +344,8 @@ class Fetcher:
     def _append(self, partition: Partition, source: Log, data: PartitionData) -> None:
         if data.records:
             source.append_as_follower(memoryview(data.records), self._clock.now_ms())
+            if self._throttle is not None and not self._throttle.off:
+                self._throttle.record(partition, len(data.records))
         before = source.high_watermark
         source.advance_high_watermark(data.high_watermark)
         if source.high_watermark > before:

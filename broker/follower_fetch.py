@@ -15,6 +15,7 @@ from broker.following import FollowerSession
 from broker.handlers.fetch import ENDPOINTS_SINCE, Answer, FetchCall, divergence
 from broker.partition import Partition
 from broker.sessions import FetchedPartition, PartitionKey, Session
+from broker.throttles import Throttle
 from protocol.errors import ErrorCode
 from protocol.messages.fetch import FetchRequest
 from storage.errors import OffsetOutOfRange
@@ -176,6 +177,13 @@ class FollowerFetch(FetchCall):
             answer.diverging_epoch = divergence(asked, log)
             if answer.diverging_epoch is not None:
                 return
+        throttle = self._node.replicas.throttle
+        if (
+            throttle is not None
+            and self._replica not in partition.isr
+            and throttle.holds(partition)
+        ):
+            return
         limit = max(min(left, asked.max_bytes), 0)
         found = log.read(asked.fetch_offset, limit, log.end_offset, min_one=min_one)
         if found.length:
@@ -201,10 +209,21 @@ class FollowerFetch(FetchCall):
             if self._create_session:
                 self._open_session(answers)
             self._keep(following, answers)
+        throttle = self._node.replicas.throttle
+        if throttle is not None and not throttle.off:
+            self._count(throttle, answers)
         endpoints = self._tell_leaders(answers) if self._version >= ENDPOINTS_SINCE else []
         return encode_response(
             self._version, self._correlation_id, self._error, self._session_id, answers, endpoints
         )
+
+    def _count(self, throttle: Throttle, answers: list[PartitionAnswer]) -> None:
+        """What is sent counts for the rate of throttled replicas."""
+        for answer in answers:
+            asked = answer.asked
+            partition = self._node.replicas.partition(asked.name or "", asked.index)
+            if partition is not None:
+                throttle.record(partition, len(answer))
 
     def _keep(self, following: FollowerSession, answers: list[PartitionAnswer]) -> None:
         """The session that was opened, if one was, goes on from here."""

@@ -9,7 +9,7 @@ fetches come after the write.
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from broker.clock import Clock
 from broker.cluster.view import ZERO_UUID, MetadataCache
@@ -32,6 +32,9 @@ from storage.config import LogConfig
 from storage.errors import InconsistentTopicId, LogDirOffline, StorageError
 from storage.log import Appended
 from storage.manager import LogManager
+
+if TYPE_CHECKING:
+    from broker.throttles import Throttle
 
 log = logging.getLogger("odradek.replicas")
 
@@ -86,6 +89,8 @@ class ReplicaManager:
         self.topics: dict[str, dict[int, Partition]] = {}
         self.dirty: list[Partition] = []
         self.replication: Replication = Alone()
+        self.throttle: Throttle | None = None
+        """How fast followers that are not in sync may catch up."""
         self._config_of = config_of
         self._clock = clock
         self._lag_ms = lag_ms

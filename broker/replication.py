@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from broker.ibp import versions
 from broker.partition import Partition
+from broker.throttles import Throttle
 from protocol.errors import ErrorCode
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ class Replication:
         self._listener: str = config.inter_broker_listener_name
         self._control_listener: str = config.control_plane_listener_name or self._listener
         self._versions = versions(config.inter_broker_protocol_version)
+        self._throttle = Throttle(config, node.clock, leader=False)
+        node.replicas.throttle = Throttle(config, node.clock, leader=True)
         self._fetchers: dict[tuple[int, int], Fetcher] = {}
         self._fetched_by: dict[tuple[str, int], tuple[int, int]] = {}
         self._closing: set[asyncio.Task[None]] = set()
@@ -146,6 +149,7 @@ class Replication:
             node.clock,
             Partition.notify,
             self._broker_epoch,
+            self._throttle,
         )
 
     # --- the controller

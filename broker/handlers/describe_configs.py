@@ -26,7 +26,7 @@ from broker.config import (
 )
 from broker.config_changes import Resource, broker_name
 from broker.controller.topics import Refused, check_name
-from broker.settings import CLIENT_METRICS, SETTINGS
+from broker.settings import CLIENT_METRICS, DYNAMIC_ONLY, SETTINGS
 from protocol.errors import ErrorCode
 from protocol.messages.describe_configs import (
     DescribeConfigsRequest,
@@ -174,9 +174,10 @@ def _topic_entry(config: BrokerConfig, row: Setting, own: str | None) -> _Entry:
 
 
 def _broker_entries(config: BrokerConfig) -> Iterator[_Entry]:
-    strange = [name for name in config.given if name not in SETTINGS]
-    for name in (*SETTINGS, *strange):
-        value = config.value(name) if name in SETTINGS else config.given[name]
+    rates = [name for name in DYNAMIC_ONLY if config.sources(name)]
+    strange = [name for name in config.given if name not in SETTINGS and name not in rates]
+    for name in (*SETTINGS, *rates, *strange):
+        value = config.given[name] if name in strange else config.value(name)
         yield _broker_entry(name, shown(name, value), config.sources(name))
 
 
