@@ -12,7 +12,13 @@ from collections.abc import Callable
 from broker.context import Context, Node
 from broker.fetch_wire import PartitionAnswer, encode_response
 from broker.following import FollowerSession
-from broker.handlers.fetch import ENDPOINTS_SINCE, Answer, FetchCall, divergence
+from broker.handlers.fetch import (
+    ENDPOINTS_SINCE,
+    ISOLATION_LEVELS,
+    Answer,
+    FetchCall,
+    divergence,
+)
 from broker.partition import Partition
 from broker.sessions import FetchedPartition, PartitionKey, Session
 from broker.throttles import Throttle
@@ -140,15 +146,22 @@ class FollowerFetch(FetchCall):
         size = 0
         at_once = last or request.max_wait_ms <= 0
         answers: list[PartitionAnswer] = []
+        unknown: list[PartitionAnswer] = []
         for asked in self._due():
             answer = PartitionAnswer(asked)
-            if self._known(asked, answer):
-                self._read(answer, left, min_one=size == 0)
+            if not self._known(asked, answer):
+                unknown.append(answer)
+                continue
+            self._read(answer, left, min_one=size == 0)
             length = len(answer)
             size += length
             left = max(left - length, 0)
             at_once = at_once or answer.urgent or (spread and _rose(answer))
             answers.append(answer)
+        if answers and request.isolation_level not in ISOLATION_LEVELS:
+            return self._failed()
+        at_once = at_once or bool(unknown)
+        answers += unknown
         waits = bool(answers) or self._session is not None
         if waits and not at_once and size < min(request.min_bytes, request.max_bytes):
             self._set_aside(answers)

@@ -147,7 +147,7 @@ class Sequence:
         self.run.coordinator(0)
         answer = self.run.ask("InitProducerId", 1, transactional_id=None)
         self.producer = answer.producer_id if answer is not None else -1
-        choices = offered.pairs(self.new)
+        choices = [p for p in offered.pairs(self.new) if p[0] not in offered.NOT_GENERATED]
         names = sorted({api for api, _ in choices})
         for number in range(LENGTH):
             api = self.draw.choice((*names, "Produce", "Produce", "Fetch", "Fetch"))

@@ -25,8 +25,30 @@ OFFERED = {
     "InitProducerId": (0, 5),
     "FindCoordinator": (0, 6),
     "ListConfigResources": (0, 1),
+    "ElectLeaders": (0, 2),
+    "LeaderAndIsr": (0, 7),
+    "StopReplica": (0, 4),
+    "UpdateMetadata": (0, 8),
+    "ControlledShutdown": (0, 3),
+    "AlterPartition": (0, 3),
+    "AllocateProducerIds": (0, 0),
 }
 """What the corpus must cover; Odradek's own ApiVersions answer is held against it."""
+
+NOT_GENERATED = (
+    "ElectLeaders",
+    "LeaderAndIsr",
+    "StopReplica",
+    "UpdateMetadata",
+    "ControlledShutdown",
+    "AlterPartition",
+    "AllocateProducerIds",
+)
+"""What brokers ask each other, and elections: no requests of these are generated, because a lucky
+one changes what all others see."""
+
+ENDS_THE_BROKER = ("ControlledShutdown",)
+"""Granted, it would end the broker that is compared: only refusals are."""
 
 LAST_OF_OLD = {
     **{name: high for name, (_, high) in OFFERED.items()},

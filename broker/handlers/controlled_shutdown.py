@@ -23,7 +23,7 @@ from protocol.messages.controlled_shutdown import (
 if TYPE_CHECKING:
     from broker.context import Context, Node
 
-EPOCHS_SINCE = 2
+ANY_EPOCH = -1
 
 
 def handle(
@@ -32,19 +32,17 @@ def handle(
     """Ask the controller, if it is here."""
     if not node.controller.active:
         return ControlledShutdownResponse(ErrorCode.STALE_CONTROLLER_EPOCH)
-    return _handle(node, context.version, request)
+    return _handle(node, request)
 
 
-async def _handle(
-    node: "Node", version: int, request: ControlledShutdownRequest
-) -> ControlledShutdownResponse:
+async def _handle(node: "Node", request: ControlledShutdownRequest) -> ControlledShutdownResponse:
     try:
         left = await node.controller.controlled_shutdown(request.broker_id, request.broker_epoch)
     except NotController:
         return ControlledShutdownResponse(ErrorCode.STALE_CONTROLLER_EPOCH)
     except Refused as refused:
         code = refused.refusal.code
-        if code == ErrorCode.BROKER_NOT_AVAILABLE and version >= EPOCHS_SINCE:
+        if code == ErrorCode.BROKER_NOT_AVAILABLE and request.broker_epoch != ANY_EPOCH:
             # Its epoch is looked for first, and not found.
             code = ErrorCode.UNKNOWN_SERVER_ERROR
         return ControlledShutdownResponse(code)

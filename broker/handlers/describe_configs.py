@@ -191,8 +191,9 @@ def _broker_entry(name: str, value: str | None, sources: list[Source]) -> _Entry
     row = setting_of(name)
     if row is None:
         return _Entry(name, None, sources, Kind.UNKNOWN, "", read_only=True, sensitive=True)
-    # `listener.name.X.SETTING` is not among the settings that Kafka lists as dynamic.
-    read_only = row.scope is Scope.READ_ONLY or row.name != name
+    # Neither `listener.name.X.SETTING` nor the rates of replication are among the settings that
+    # Kafka lists as dynamic.
+    read_only = row.scope is Scope.READ_ONLY or row.name != name or name in DYNAMIC_ONLY
     return _Entry(name, value, sources, row.kind, row.doc, read_only, row.sensitive)
 
 

@@ -40,15 +40,24 @@ def handle(
     node: "Node", context: "Context", request: ElectLeadersRequest
 ) -> ElectLeadersResponse | Awaitable[ElectLeadersResponse]:
     """Ask the controller, if it is here."""
-    keys = _keys(request)
     if request.election_type not in KINDS:
-        unknown = ErrorCode.UNKNOWN_SERVER_ERROR
-        response = _answer(dict.fromkeys(keys or (), (unknown, None)))
-        response.error_code = unknown
-        return response
+        return _unknown_kind(request)
+    keys = _keys(request)
     if not node.controller.active:
         return _not_controller(keys)
     return _handle(node, request, keys)
+
+
+def _unknown_kind(request: ElectLeadersRequest) -> ElectLeadersResponse:
+    """Refused as a whole: everything as it was asked for, also what is named twice."""
+    code = ErrorCode.UNKNOWN_SERVER_ERROR
+    results = [
+        ReplicaElectionResult(
+            topic.topic, [PartitionResult(index, code, None) for index in topic.partitions]
+        )
+        for topic in request.topic_partitions or ()
+    ]
+    return ElectLeadersResponse(error_code=code, replica_election_results=results)
 
 
 def _keys(request: ElectLeadersRequest) -> list[Key] | None:

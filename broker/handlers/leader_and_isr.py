@@ -39,6 +39,8 @@ async def _handle(node: "Node", version: int, request: LeaderAndIsrRequest) -> L
             topic = topics.setdefault(state.topic_name, LeaderAndIsrTopicState(state.topic_name))
             topic.partition_states.append(state)
         request.topic_states = list(topics.values())
+    # A topic without partitions is not answered.
+    request.topic_states = [topic for topic in request.topic_states if topic.partition_states]
     response = await node.control.take(request)
     assert isinstance(response, LeaderAndIsrResponse)
     if version < IDS_SINCE:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from broker.context import Context, Node
 
 PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
-RACKS_SINCE = 2
 NAMES_SINCE = 3
 BY_TOPIC_SINCE = 5
 
@@ -55,8 +54,6 @@ async def _handle(
 def _name_listeners(broker: UpdateMetadataBroker, version: int) -> None:
     if version < 1:
         broker.endpoints = [UpdateMetadataEndpoint(broker.v0_port, broker.v0_host)]
-    if version < RACKS_SINCE:
-        broker.rack = None
     for endpoint in broker.endpoints:
         if 0 <= endpoint.security_protocol < len(PROTOCOLS):
             endpoint.listener = PROTOCOLS[endpoint.security_protocol]

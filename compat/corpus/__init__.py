@@ -32,6 +32,7 @@ MODULES = (
     "init_producer_id",
     "find_coordinator",
     "list_config_resources",
+    "between_brokers",
 )
 
 
