@@ -199,13 +199,14 @@ class _Line:
     def _answer(self, frame: bytes | bytearray) -> None:
         if not self._waiting:
             raise Malformed("an answer that nobody asked for")
-        number, key, version, future = self._waiting.popleft()
+        # Who waits stays in the queue until the answer is read: else nobody would tell of trouble.
+        number, key, version, future = self._waiting[0]
         head = response_header_version(key, version)
         correlation_id, pos = decode_response_header(head, frame, 0)
         if correlation_id != number:
-            self._waiting.appendleft((number, key, version, future))
             raise Malformed(f"the answer to {correlation_id} where {number} was due")
         response, _ = decoder(response_class(key), version)(frame, pos)
+        self._waiting.popleft()
         self.answered = True
         if not future.done():
             future.set_result(response)
