@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DATA ?= data
 PORT ?= 9092
 
-.PHONY: help run test check fmt lint types imports bench kill chaos fuzz differential
+.PHONY: help run test check fmt lint types imports bench kill chaos failover fuzz differential
 
 help:
 	@echo "make run           start a broker on 127.0.0.1:$(PORT), data in ./$(DATA)"
@@ -17,6 +17,7 @@ help:
 	@echo "make fmt           format the sources"
 	@echo "make bench         measure cost and latency beside the budgets"
 	@echo "make kill          kill the broker 50 times under load and look for lost records"
+	@echo "make failover      20 rounds each of brokers killed, paused and stopped (needs Java)"
 	@echo "make chaos         ten minutes of faults of a ZooKeeper ensemble (needs Java)"
 	@echo "make fuzz          one million mutated frames"
 	@echo "make differential  compare answers with a real Apache Kafka (needs Java)"
@@ -44,6 +45,9 @@ imports: $(VENV)/.test
 fmt: $(VENV)/.test
 	$(BIN)/ruff check --fix --select I .
 	$(BIN)/ruff format .
+
+failover: $(VENV)/.test
+	$(BIN)/python -m tests.e2e.failover
 
 bench: $(VENV)/.test
 	$(BIN)/python -m tests.bench

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 
 from broker.config import TopicSpec
 from broker.controller.topics import Created, Defaults, TopicWish
@@ -19,6 +19,7 @@ from protocol.messages.produce import (
     ProduceRequest,
     TopicProduceData,
 )
+from tests.e2e.load import Load
 from tests.kit.cluster import Cluster, ThreadedCluster
 from tests.kit.wire import batch
 
@@ -40,108 +41,6 @@ async def brokers(tmp_path: Path) -> AsyncIterator[Cluster]:
     await made.start()
     yield made
     await made.stop()
-
-
-def producer(cluster: ThreadedCluster, **more: Any) -> Producer:
-    return Producer(
-        {
-            "bootstrap.servers": cluster.bootstrap,
-            "acks": "all",
-            "enable.idempotence": True,
-            "linger.ms": 2,
-            "retry.backoff.ms": 20,
-            "reconnect.backoff.ms": 20,
-            "reconnect.backoff.max.ms": 200,
-            "delivery.timeout.ms": 60000,
-            "topic.metadata.refresh.fast.interval.ms": 20,
-            "log_level": 2,
-            **more,
-        }
-    )
-
-
-class Load:
-    """Numbers written to every partition until it is stopped, and what was acknowledged."""
-
-    def __init__(self, cluster: ThreadedCluster, partitions: int = 3) -> None:
-        self._producer = producer(cluster)
-        self._partitions = partitions
-        self._ended = threading.Event()
-        self.acknowledged: dict[int, list[tuple[int, int]]] = {p: [] for p in range(partitions)}
-        self.failed: list[str] = []
-        self.sent = 0
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def _delivered(self, error: KafkaError | None, message: Message) -> None:
-        if error is not None:
-            self.failed.append(str(error))
-            return
-        partition, offset, value = message.partition(), message.offset(), message.value()
-        assert partition is not None and offset is not None and value is not None
-        self.acknowledged[partition].append((offset, int(value)))
-
-    def _run(self) -> None:
-        while not self._ended.is_set():
-            for partition in range(self._partitions):
-                value = b"%d" % self.sent
-                try:
-                    self._producer.produce(
-                        TOPIC, value, partition=partition, on_delivery=self._delivered
-                    )
-                except BufferError:
-                    self._producer.poll(0.05)
-            self.sent += 1
-            self._producer.poll(0.002)
-        self._producer.flush(60)
-
-    def count(self) -> int:
-        return sum(map(len, self.acknowledged.values()))
-
-    def go_on(self, records: int = 150, timeout_s: float = 30.0) -> float:
-        """Wait until so many more are acknowledged in every partition; the seconds it took."""
-        began = time.monotonic()
-        wanted = {p: len(done) + records for p, done in self.acknowledged.items()}
-        while any(len(self.acknowledged[p]) < count for p, count in wanted.items()):
-            assert time.monotonic() < began + timeout_s, "writes do not go on"
-            time.sleep(0.005)
-        return time.monotonic() - began
-
-    def stop(self) -> None:
-        self._ended.set()
-        self._thread.join(90)
-        assert not self._thread.is_alive()
-        assert not self.failed, self.failed[:3]
-
-
-def everything(cluster: ThreadedCluster, partition: int) -> list[tuple[int, int]]:
-    """(offset, number) of a partition's records, read to the end."""
-    consumer = Consumer({"bootstrap.servers": cluster.bootstrap, "group.id": "reader"})
-    try:
-        place = TopicPartition(TOPIC, partition, 0)
-        _, end = consumer.get_watermark_offsets(place, 10)
-        consumer.assign([place])
-        found: list[tuple[int, int]] = []
-        deadline = time.monotonic() + 30
-        while not found or found[-1][0] < end - 1:
-            assert time.monotonic() < deadline, f"{len(found)} of {end} records of {partition}"
-            for message in consumer.consume(1000, 1.0):
-                assert message.error() is None, message.error()
-                offset, value = message.offset(), message.value()
-                assert offset is not None and value is not None
-                found.append((offset, int(value)))
-        return found
-    finally:
-        consumer.close()
-
-
-def check(cluster: ThreadedCluster, load: Load) -> None:
-    """Nothing acknowledged is lost, nothing is there twice, all is in order."""
-    for partition, acknowledged in load.acknowledged.items():
-        found = everything(cluster, partition)
-        values = [value for _, value in found]
-        assert values == list(range(len(values))), f"partition {partition} is not in order"
-        assert set(acknowledged) <= set(found)
 
 
 def same_logs(cluster: Cluster, topic: str = TOPIC) -> bool:
@@ -166,15 +65,15 @@ async def replicated(cluster: Cluster) -> None:
 
 
 def test_acknowledged_records_are_on_every_replica(cluster: ThreadedCluster) -> None:
-    load = Load(cluster)
+    load = Load(cluster, TOPIC)
     load.go_on()
     load.stop()
-    check(cluster, load)
+    load.check()
     cluster.call(replicated)
 
 
 def test_a_crash_of_the_leader_loses_nothing(cluster: ThreadedCluster) -> None:
-    load = Load(cluster)
+    load = Load(cluster, TOPIC)
     load.go_on()
     for _ in range(3):
         gone = cluster.call(Cluster.leader_of, TOPIC)
@@ -184,12 +83,12 @@ def test_a_crash_of_the_leader_loses_nothing(cluster: ThreadedCluster) -> None:
         cluster.call(Cluster.in_sync, TOPIC)
         load.go_on()
     load.stop()
-    check(cluster, load)
+    load.check()
     cluster.call(replicated)
 
 
 def test_a_controlled_stop_is_hardly_noticed(cluster: ThreadedCluster) -> None:
-    load = Load(cluster)
+    load = Load(cluster, TOPIC)
     load.go_on()
     for broker_id in (1, 2, 0):
         stopping = threading.Thread(target=cluster.call, args=(Cluster.stop_one, broker_id))
@@ -200,12 +99,12 @@ def test_a_controlled_stop_is_hardly_noticed(cluster: ThreadedCluster) -> None:
         cluster.call(Cluster.start_one, broker_id)
         cluster.call(Cluster.in_sync, TOPIC)
     load.stop()
-    check(cluster, load)
+    load.check()
     cluster.call(replicated)
 
 
 def test_everybody_dies_and_comes_back(cluster: ThreadedCluster) -> None:
-    load = Load(cluster)
+    load = Load(cluster, TOPIC)
     load.go_on()
     for broker_id in (2, 0, 1):
         cluster.call(Cluster.crash, broker_id)
@@ -213,7 +112,7 @@ def test_everybody_dies_and_comes_back(cluster: ThreadedCluster) -> None:
         cluster.call(Cluster.start_one, broker_id)
     load.go_on()
     load.stop()
-    check(cluster, load)
+    load.check()
     cluster.call(Cluster.in_sync, TOPIC)
     cluster.call(replicated)
 
@@ -398,7 +297,7 @@ def test_consumers_read_from_the_replica_in_their_rack(
 
     monkeypatch.setattr(FetchCall, "_fill", fill)
     with RACKED(tmp_path) as cluster:
-        load = Load(cluster)
+        load = Load(cluster, TOPIC)
         load.go_on()
         load.stop()
         consumer = Consumer(
