@@ -9,10 +9,20 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
+from broker.cluster.view import OFFSETS_TOPIC
 from broker.config import TopicSpec
-from broker.controller.topics import Created, Defaults, TopicWish
+from broker.controller.topics import Created, Defaults, PartitionsWish, TopicWish
 from broker.peer import Peer
+from protocol.errors import ErrorCode
+from protocol.messages.delete_records import (
+    DeleteRecordsPartition,
+    DeleteRecordsRequest,
+    DeleteRecordsTopic,
+)
 from protocol.messages.fetch import FetchPartition, FetchRequest, FetchTopic, PartitionData
+from protocol.messages.find_coordinator import FindCoordinatorRequest
+from protocol.messages.init_producer_id import InitProducerIdRequest
+from protocol.messages.metadata import MetadataRequest, MetadataRequestTopic
 from protocol.messages.produce import (
     PartitionProduceData,
     PartitionProduceResponse,
@@ -332,3 +342,95 @@ async def test_where_the_leader_sends_a_consumer(tmp_path: Path) -> None:
     answer = await fetch(cluster, 2, "t", rack="rack-0")
     assert (answer.error_code, answer.high_watermark) == (0, 1) and answer.records
     await cluster.stop()
+
+
+# --- topics ---------------------------------------------------------------------------------------
+
+
+def hosts(cluster: Cluster, topic: str) -> set[int]:
+    """Brokers that have the log of partition 0."""
+    return {i for i, s in cluster.servers.items() if (topic, 0) in s.node.logs.logs}
+
+
+async def test_a_topic_is_deleted_everywhere_and_made_anew(brokers: Cluster) -> None:
+    await made(brokers, "t", 1, 2)
+    await produce(brokers, 1, "t", b"old", b"old")
+    first = brokers.servers[1].node.metadata.view.topics["t"].topic_id
+    await brokers.controller.node.controller.delete_topics(["t"])
+    await brokers.until(lambda: hosts(brokers, "t") == set())
+    for server in brokers.servers.values():
+        assert "t" not in server.node.metadata.view.topics
+    await made(brokers, "t", 2, 0)
+    await brokers.until(lambda: hosts(brokers, "t") == {0, 2})
+    answer = await produce(brokers, 2, "t", b"new")
+    assert (answer.error_code, answer.base_offset) == (0, 0)
+    await brokers.until(lambda: same_logs_on(brokers, "t", {0, 2}))
+    assert brokers.servers[0].node.metadata.view.topics["t"].topic_id != first
+
+
+async def test_a_topic_deleted_while_a_replica_was_away(brokers: Cluster) -> None:
+    await made(brokers, "t", 1, 2)
+    await produce(brokers, 1, "t", b"old")
+    await brokers.crash(2)
+    await brokers.until(lambda: brokers.isr_of("t") == {1})
+    controller = brokers.controller.node.controller
+    await controller.delete_topics(["t"])
+    await controller.deleted("t")
+    await brokers.until(lambda: hosts(brokers, "t") == set())
+    assert controller.state is not None and "t" in controller.state.deletions
+    await brokers.start_one(2)
+    await brokers.until(lambda: hosts(brokers, "t") == set() and not controller.state.deletions)
+    await made(brokers, "t", 2)
+    assert (await produce(brokers, 2, "t", b"new")).base_offset == 0
+
+
+async def test_any_broker_creates_a_topic_that_is_asked_for(brokers: Cluster) -> None:
+    request = MetadataRequest([MetadataRequestTopic(name="by.itself")])
+    for _ in range(2):
+        answer = await call(brokers, 2, request, 9)
+        assert answer.topics[0].error_code in (0, 5)
+    await brokers.until(lambda: "by.itself" in brokers.servers[2].node.metadata.view.topics)
+    info = brokers.servers[2].node.metadata.view.topics["by.itself"]
+    assert [len(p.replicas) for p in info.partitions] == [3]
+    answer = await call(brokers, 1, FindCoordinatorRequest("g"), 3)
+    assert answer.error_code == ErrorCode.COORDINATOR_NOT_AVAILABLE
+    await brokers.until(lambda: OFFSETS_TOPIC in brokers.servers[1].node.metadata.view.topics)
+    answer = await call(brokers, 1, FindCoordinatorRequest("g"), 3)
+    assert answer.error_code == 0 and answer.node_id in (0, 1, 2)
+
+
+def same_logs_on(cluster: Cluster, topic: str, replicas: set[int]) -> bool:
+    logs = [cluster.replica(i, topic).log for i in replicas]
+    return len({(log.end_offset, log.high_watermark) for log in logs if log}) == 1
+
+
+async def test_growth_reaches_all_replicas(brokers: Cluster) -> None:
+    await made(brokers, "t", 1, 2)
+    wish = PartitionsWish("t", 2, [(2, 0)])
+    assert await brokers.controller.node.controller.create_partitions([wish]) == [None]
+    await brokers.until(lambda: brokers.servers[0].node.replicas.partition("t", 1) is not None)
+    assert brokers.leader_of("t", 1) == 2
+
+
+async def test_records_are_deleted_on_all_replicas(brokers: Cluster) -> None:
+    await made(brokers, "t", 1, 2)
+    await produce(brokers, 1, "t", b"a", b"b", b"c")
+    wanted = DeleteRecordsTopic("t", [DeleteRecordsPartition(0, 2)])
+    answer = await call(brokers, 1, DeleteRecordsRequest([wanted], 10_000), 2)
+    (found,) = answer.topics[0].partitions
+    assert (found.error_code, found.low_watermark) == (0, 2)
+    log = brokers.replica(2, "t").log
+    assert log is not None and log.log_start_offset == 2
+
+
+async def test_every_broker_has_producer_ids(brokers: Cluster) -> None:
+    seen = set()
+    for broker_id in range(3):
+        request = InitProducerIdRequest(None, 1000)
+        for _ in range(50):
+            answer = await call(brokers, broker_id, request, 2)
+            if answer.error_code != ErrorCode.COORDINATOR_LOAD_IN_PROGRESS:
+                break
+        assert answer.error_code == 0
+        seen.add(answer.producer_id // 1000)
+    assert len(seen) == 3, "each has a block of its own"
