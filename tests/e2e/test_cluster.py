@@ -190,23 +190,26 @@ async def test_a_follower_that_hangs_leaves_the_isr_and_comes_back(brokers: Clus
     assert (await produce(brokers, 0, "t", b"a")).error_code == 0
     await brokers.pause_fetching(2)
     began = time.monotonic()
-    answer = await produce(brokers, 0, "t", b"b")
-    assert answer.error_code == 0 and answer.base_offset == 1
+    answer = await produce(brokers, 0, "t", b"b", timeout_ms=200)
+    assert answer.error_code == REQUEST_TIMED_OUT, "not all in sync have it"
+    assert (await fetch(brokers, 0, "t")).high_watermark == 1
+    answer = await produce(brokers, 0, "t", b"c")
+    assert answer.error_code == 0 and answer.base_offset == 2
     assert time.monotonic() - began > 1, "it is in the ISR until replica.lag.time.max.ms is over"
     assert brokers.isr_of("t") == {0, 1}
     await brokers.pause_fetching(1)
     # Written, but the ISR shrinks below min.insync.replicas while it waits.
-    answer = await produce(brokers, 0, "t", b"c", timeout_ms=4000)
+    answer = await produce(brokers, 0, "t", b"d", timeout_ms=4000)
     assert answer.error_code == REQUEST_TIMED_OUT
     assert brokers.isr_of("t") == {0}
-    assert (await produce(brokers, 0, "t", b"d")).error_code == NOT_ENOUGH_REPLICAS
+    assert (await produce(brokers, 0, "t", b"no")).error_code == NOT_ENOUGH_REPLICAS
     assert (await produce(brokers, 0, "t", b"e", acks=1)).error_code == 0
-    assert (await fetch(brokers, 0, "t")).high_watermark == 2, "under min.insync.replicas"
+    assert (await fetch(brokers, 0, "t")).high_watermark == 3, "under min.insync.replicas"
     brokers.go_on_fetching()
     await brokers.in_sync("t")
     await brokers.until(lambda: same_logs(brokers, "t"))
-    assert (await fetch(brokers, 0, "t")).high_watermark == 4
-    assert (await produce(brokers, 0, "t", b"f")).base_offset == 4
+    assert (await fetch(brokers, 0, "t")).high_watermark == 5
+    assert (await produce(brokers, 0, "t", b"f")).base_offset == 5
 
 
 async def test_replicas_agree_again_after_an_unclean_election(brokers: Cluster) -> None:
