@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from broker.cluster.features import FeatureCache, FinalizedFeatures
+from broker.cluster.view import SHARE_STATE_TOPIC
 from protocol.errors import ErrorCode
+from tests.broker.groups.node import GroupNode
 from tests.broker.shares.node import ACCEPT, GROUP, REJECT, RELEASE, RENEW, ShareNode, topic_id
 from tests.kit.hosted import OTHER
 
@@ -399,6 +401,19 @@ async def test_the_feature_must_be_finalized(part: ShareNode) -> None:
     assert answer.error_code == ErrorCode.UNSUPPORTED_VERSION
     told = await part.acknowledge(A, 1, {})
     assert told.error_code == ErrorCode.UNSUPPORTED_VERSION
+
+
+async def test_everybody_is_told_that_there_is_no_state() -> None:
+    part = ShareNode()
+    await GroupNode.start(part)
+    try:
+        part.know(SHARE_STATE_TOPIC)
+        calls = [part.fetch(member, 0, [T0], max_wait_ms=100) for member in (A, B)]
+        part.host(SHARE_STATE_TOPIC)
+        for call in calls:
+            assert await codes(await call.whole()) == {T0: ErrorCode.UNKNOWN_SERVER_ERROR}
+    finally:
+        await part.stop()
 
 
 # --- leaders
