@@ -11,13 +11,8 @@ from collections.abc import Callable, Iterable
 
 from broker.clock import Clock
 from broker.config import BrokerConfig
-from storage.manager import (
-    CLEANER_OFFSETS,
-    HIGH_WATERMARKS,
-    LOG_STARTS,
-    RECOVERY_POINTS,
-    LogManager,
-)
+from storage.log_dir import CLEANER_OFFSETS, HIGH_WATERMARKS, LOG_STARTS, RECOVERY_POINTS
+from storage.manager import LogManager
 
 log = logging.getLogger("odradek.housekeeping")
 

@@ -37,7 +37,8 @@ from storage.scan import NoBatch
 from storage.segment import CLEANED, ENDINGS, LOG, IndexWrite, Segment
 
 if TYPE_CHECKING:
-    from storage.manager import Key, LogManager
+    from storage.log_dir import Key
+    from storage.manager import LogManager
 
 logger = logging.getLogger(__name__)
 

@@ -11,8 +11,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from hashlib import blake2b
-from threading import Lock
-from typing import Final, NamedTuple
+from typing import Final
 
 from storage import checkpoint
 from storage.cleaner import Cleaner, SyncJob
@@ -20,6 +19,17 @@ from storage.config import LogConfig
 from storage.errors import LogDirOffline
 from storage.filesystem import FileSystem
 from storage.log import FLUSH_BYTES, Log
+from storage.log_dir import (
+    CHECKPOINTS,
+    CLEANER_OFFSETS,
+    HIGH_WATERMARKS,
+    LOG_STARTS,
+    RECOVERY_POINTS,
+    DirSize,
+    Key,
+    LogDir,
+    parse_name,
+)
 from storage.metafiles import (
     CLEAN_SHUTDOWN,
     CLEAN_SHUTDOWN_TEXT,
@@ -33,15 +43,8 @@ from storage.retention import plan_retention
 
 logger = logging.getLogger(__name__)
 
-Key = tuple[str, int]
 Job = Callable[[], None]
 DirFailure = Callable[[str, BaseException], None]
-
-RECOVERY_POINTS: Final = "recovery-point-offset-checkpoint"
-LOG_STARTS: Final = "log-start-offset-checkpoint"
-HIGH_WATERMARKS: Final = "replication-offset-checkpoint"
-CLEANER_OFFSETS: Final = "cleaner-offset-checkpoint"
-CHECKPOINTS: Final = (RECOVERY_POINTS, LOG_STARTS, HIGH_WATERMARKS, CLEANER_OFFSETS)
 
 DELETE_SUFFIX: Final = "-delete"
 STRAY_SUFFIX: Final = "-stray"
@@ -55,39 +58,6 @@ FLUSH_BATCHES: Final = 150_000
 """What a restart after a crash has to read again, over all logs, is kept below FLUSH_BYTES and so
 many batches (3 us each): when it is more, the logs with most of it are flushed."""
 LOGS_A_FLUSH: Final = 20
-
-
-class DirSize(NamedTuple):
-    """One log directory for DescribeLogDirs: bytes of the volume, bytes of each partition."""
-
-    path: str
-    error: bool
-    total_bytes: int  # -1 when not known
-    usable_bytes: int
-    partitions: list[tuple[str, int, int, bool]]  # topic, partition, bytes, is a future replica
-
-
-class LogDir:
-    """One of the broker's directories and what was read from the files at its top."""
-
-    __slots__ = ("clean", "lock", "logs", "path", "tables", "writing", "written")
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self.lock: DirLock | None = None
-        self.logs = 0  # how many are open in it
-        self.clean = False
-        self.tables: dict[str, dict[Key, int]] = {}
-        self.written: dict[str, dict[Key, int]] = {}  # what each checkpoint file holds now
-        self.writing = Lock()
-
-
-def parse_name(name: str) -> Key | None:
-    """Topic and partition of a log's directory name, split at the last dash; None if it is none."""
-    topic, dash, partition = name.rpartition("-")
-    if dash and topic and partition.isascii() and partition.isdigit():
-        return topic, int(partition)
-    return None
 
 
 class LogManager:

@@ -23,7 +23,7 @@ from protocol.messages.describe_log_dirs import (
 
 if TYPE_CHECKING:
     from broker.context import Context, Node
-    from storage.manager import DirSize
+    from storage.log_dir import DirSize
 
 NO_LAG = -1
 

@@ -4,10 +4,8 @@ what changes bring about.
 The codes are those a real Apache Kafka 3.9.2 (client metrics: 4.4.0) gave to the same questions.
 """
 
-import inspect
 import logging
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +14,7 @@ import pytest
 from broker import logging_setup
 from broker.cluster.local import LocalStore
 from broker.cluster.store import ConnectionLoss
-from broker.context import Context, Node
 from broker.controller.topics import Defaults, TopicWish
-from broker.dynamic_configs import DynamicConfigs
 from broker.handlers import (
     alter_configs,
     describe_configs,
@@ -26,7 +22,6 @@ from broker.handlers import (
     list_config_resources,
 )
 from protocol.messages.alter_configs import (
-    AlterableConfig,
     AlterConfigsRequest,
     AlterConfigsResource,
 )
@@ -42,88 +37,29 @@ from protocol.messages.incremental_alter_configs import (
 )
 from protocol.messages.list_config_resources import ListConfigResourcesRequest
 from storage.config import LogConfig
-from tests.kit.nodes import MetadataNode, handler_node
+from tests.broker.config_kit import (
+    APPEND,
+    BROKER,
+    DELETE,
+    GROUP,
+    LOGGER,
+    SET,
+    SUBTRACT,
+    TOPIC,
+    Broker,
+    Change,
+    built,
+    names_of,
+    running,
+)
 
-TOPIC, BROKER, LOGGER, CLIENT_METRICS, GROUP = 2, 4, 8, 16, 32
-SET, DELETE, APPEND, SUBTRACT = range(4)
-Change = tuple[str, int, str | None]
 LOGGER_NAME = "odradek.test.config_handlers"
-
-
-@dataclass
-class Logs:
-    """Stands in for the LogManager: remembers the settings it was given."""
-
-    logs: dict[tuple[str, int], object] = field(default_factory=dict)
-    given: list[tuple[str, LogConfig]] = field(default_factory=list)
-
-    def update_config(self, topic: str, config: LogConfig) -> None:
-        self.given.append((topic, config))
-
-
-@dataclass
-class Broker:
-    part: MetadataNode
-    node: Node
-    dynamic: DynamicConfigs
-    logs: Logs
-
-    async def ask(self, handler: Any, request: Any, version: int = 0) -> Any:
-        context = Context("c", "PLAINTEXT", "127.0.0.1")
-        context.version = version
-        answer = handler.handle(self.node, context, request)
-        return await answer if inspect.isawaitable(answer) else answer
-
-    async def change(self, kind: int, name: str, *changes: Change, validate: bool = False) -> int:
-        """Error code of an IncrementalAlterConfigs of one resource."""
-        resource = ChangedResource(kind, name, [Entry(*change) for change in changes])
-        request = IncrementalAlterConfigsRequest([resource], validate)
-        (answer,) = (await self.ask(incremental_alter_configs, request)).responses
-        assert (answer.resource_type, answer.resource_name) == (kind, name)
-        return int(answer.error_code)
-
-    async def replace(
-        self, kind: int, name: str, *entries: tuple[str, str | None], validate: bool = False
-    ) -> int:
-        """Error code of an AlterConfigs of one resource."""
-        resource = AlterConfigsResource(kind, name, [AlterableConfig(*e) for e in entries])
-        request = AlterConfigsRequest([resource], validate)
-        (answer,) = (await self.ask(alter_configs, request)).responses
-        return int(answer.error_code)
-
-    async def describe(self, kind: int, name: str, *keys: str) -> Any:
-        resource = DescribeConfigsResource(kind, name, list(keys))
-        request = DescribeConfigsRequest([resource], include_synonyms=True)
-        (result,) = (await self.ask(describe_configs, request)).results
-        return result
-
-    async def told(self, kind: int, name: str, *keys: str) -> dict[str, tuple[str | None, int]]:
-        """Value and source by name."""
-        result = await self.describe(kind, name, *keys)
-        return {c.name: (c.value, c.config_source) for c in result.configs}
-
-
-async def built(store: LocalStore) -> Broker:
-    part = MetadataNode(store, 1)
-    await part.start()
-    node = handler_node(part, {"broker.id": "1", "log.retention.ms": "-1"})
-    dynamic = DynamicConfigs(node.config, node.configs)
-    dynamic.start()
-    logs = Logs()
-    dynamic.attach(logs)
-    return Broker(part, node, dynamic, logs)
 
 
 @pytest.fixture
 async def broker() -> AsyncIterator[Broker]:
-    made = await built(LocalStore())
-    await made.part.controller.create_topics(
-        [TopicWish("t", 2, 1), TopicWish("u", 1, 1)], Defaults(1, 1)
-    )
-    await made.part.controller.drained()
-    made.logs.logs = {("t", 0): None, ("t", 1): None, ("u", 0): None}
-    yield made
-    await made.part.stop()
+    async with running() as made:
+        yield made
 
 
 TOPIC_CHANGES: list[tuple[int, tuple[Change, ...]]] = [
@@ -462,126 +398,6 @@ async def test_one_wrong_level_changes_none(broker: Broker) -> None:
 
 
 # --- client metrics -------------------------------------------------------------------------------
-
-SUBSCRIPTIONS: list[tuple[int, tuple[Change, ...]]] = [
-    (42, (("interval.ms", SET, "99"),)),
-    (42, (("interval.ms", SET, "3600001"),)),
-    (0, (("interval.ms", SET, "3600000"),)),
-    (40, (("interval.ms", SET, "x"),)),
-    (42, (("no.such", SET, "5"),)),
-    (0, (("no.such", DELETE, "5"),)),
-    (40, (("no.such", APPEND, "5"),)),
-    (40, (("metrics", APPEND, "a"),)),
-    (40, (("metrics", SUBTRACT, "a"),)),
-    (0, (("match", SET, "client_id=a.*, client_software_name=b"),)),
-    (40, (("match", SET, "client_id=a.*,x=y"),)),
-    (40, (("match", SET, "zz"),)),
-    (40, (("match", SET, "client_id=[0-9"),)),
-    (-1, (("interval.ms", 9, "1"),)),
-    (42, (("interval.ms", SET, None),)),
-    (42, (("interval.ms", SET, "500"), ("interval.ms", SET, "600"))),
-]
-
-
-@pytest.mark.parametrize(("code", "changes"), SUBSCRIPTIONS)
-async def test_client_metrics(broker: Broker, code: int, changes: tuple[Change, ...]) -> None:
-    assert await broker.change(CLIENT_METRICS, "s", *changes, validate=True) == code
-    assert broker.node.configs.names("client-metrics") == []
-    assert await broker.change(CLIENT_METRICS, "s", *changes) == code
-    kept = code == 0 and changes[0][1] == SET
-    assert broker.node.configs.names("client-metrics") == (["s"] if kept else [])
-
-
-GROUP_CHANGES: list[tuple[int, tuple[Change, ...]]] = [
-    (0, (("consumer.session.timeout.ms", SET, "50000"),)),
-    (40, (("consumer.session.timeout.ms", SET, "44999"),)),
-    (40, (("consumer.session.timeout.ms", SET, "60001"),)),
-    (40, (("consumer.session.timeout.ms", SET, "x"),)),
-    (40, (("no.such", SET, "x"),)),
-    (0, (("no.such", DELETE, None),)),
-    (40, (("consumer.session.timeout.ms", APPEND, "x"),)),
-    (40, (("streams.rack.aware.assignment.tags", APPEND, "x"),)),
-    (40, (("share.auto.offset.reset", SET, "sometime"),)),
-    (40, (("share.auto.offset.reset", SET, "none"),)),
-    (40, (("share.auto.offset.reset", SET, "by_duration:-PT1H"),)),
-    (40, (("share.auto.offset.reset", SET, "by_duration:PT"),)),
-    (0, (("share.auto.offset.reset", SET, "by_duration:P1DT2H3M4.5S"),)),
-    (0, (("share.auto.offset.reset", SET, "earliest"),)),
-    (0, (("share.isolation.level", SET, "read_committed"),)),
-    (40, (("share.isolation.level", SET, "READ_COMMITTED"),)),
-    (40, (("share.record.lock.duration.ms", SET, "14999"),)),
-    (
-        0,
-        (("share.session.timeout.ms", SET, "45000"), ("share.heartbeat.interval.ms", SET, "15000")),
-    ),
-    (40, (("share.delivery.count.limit", SET, "11"),)),
-    (0, (("share.delivery.count.limit", SET, "10"),)),
-    (40, (("share.partition.max.record.locks", SET, "99"),)),
-    (40, (("errors.deadletterqueue.topic.name", SET, "__dlq"),)),
-    (0, (("errors.deadletterqueue.topic.name", SET, "dlq"),)),
-    (40, (("streams.assignor.name", SET, "nope"),)),
-    (0, (("streams.assignor.name", SET, "sticky"),)),
-    (42, (("share.delivery.count.limit", SET, "7"), ("share.delivery.count.limit", SET, "7"))),
-    (42, (("share.delivery.count.limit", SET, None),)),
-    (-1, (("share.delivery.count.limit", 9, "7"),)),
-]
-
-
-@pytest.mark.parametrize(("code", "changes"), GROUP_CHANGES)
-async def test_groups(broker: Broker, code: int, changes: tuple[Change, ...]) -> None:
-    assert await broker.change(GROUP, "g", *changes, validate=True) == code
-    assert broker.node.configs.names("groups") == []
-    assert await broker.change(GROUP, "g", *changes) == code
-    kept = code == 0 and changes[0][1] == SET
-    assert broker.node.configs.names("groups") == (["g"] if kept else [])
-
-
-async def names_of(broker: Broker, *kinds: int, version: int = 1) -> list[tuple[str, int]]:
-    request = ListConfigResourcesRequest(list(kinds))
-    answer = await broker.ask(list_config_resources, request, version)
-    assert answer.error_code == 0
-    return [(r.resource_name, r.resource_type) for r in answer.config_resources]
-
-
-async def test_a_subscription_lives_while_it_has_settings(broker: Broker) -> None:
-    name = "a b/c"
-    assert await broker.change(CLIENT_METRICS, name, ("metrics", SET, "")) == 0
-    assert await broker.told(CLIENT_METRICS, name) == {
-        "interval.ms": ("300000", 5),
-        "match": ("", 5),
-        "metrics": ("", 7),
-    }
-    assert await names_of(broker, CLIENT_METRICS) == [(name, CLIENT_METRICS)]
-    assert await names_of(broker, version=0) == [(name, CLIENT_METRICS)]
-    assert await broker.replace(CLIENT_METRICS, name) == 0
-    assert await names_of(broker, CLIENT_METRICS) == []
-    assert await broker.change(CLIENT_METRICS, "", ("metrics", SET, "")) == 42
-    assert (await broker.describe(CLIENT_METRICS, "")).error_code == 42
-
-
-async def test_a_groups_settings_are_over_the_brokers(broker: Broker) -> None:
-    group, settings = "a b/c", broker.node.config.groups
-    assert settings.get(group, "share.session.timeout.ms") == 45000
-    assert settings.get(group, "share.isolation.level") == "read_uncommitted"
-    assert await broker.change(GROUP, group, ("share.session.timeout.ms", SET, "60000")) == 0
-    assert settings.get(group, "share.session.timeout.ms") == 60000
-    told = await broker.told(GROUP, group)
-    assert told["share.session.timeout.ms"] == ("60000", 8)
-    assert told["consumer.session.timeout.ms"] == ("45000", 5)
-    assert told["share.auto.offset.reset"] == ("latest", 5)
-    assert await names_of(broker, GROUP) == [(group, GROUP)]
-    # A broker with other bounds keeps within them.
-    broker.node.config._static["group.share.max.session.timeout.ms"] = "50000"
-    broker.node.config._derive()
-    assert settings.get(group, "share.session.timeout.ms") == 50000
-    assert await broker.replace(GROUP, group, ("share.delivery.count.limit", "2")) == 0
-    assert settings.get(group, "share.session.timeout.ms") == 45000
-    assert settings.get(group, "share.delivery.count.limit") == 2
-    assert await broker.replace(GROUP, group) == 0
-    assert settings.get(group, "share.delivery.count.limit") == 5
-    assert await names_of(broker, GROUP) == []
-    assert await broker.change(GROUP, "", ("share.delivery.count.limit", SET, "2")) == 42
-    assert (await broker.describe(GROUP, "")).error_code == 42
 
 
 async def test_listing(broker: Broker) -> None:

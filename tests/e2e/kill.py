@@ -17,6 +17,7 @@ import sys
 import tempfile
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -110,7 +111,7 @@ def number_of(value: bytes | str | None) -> int:
     return number
 
 
-class Writer(threading.Thread):
+class Writer(threading.Thread, ABC):
     """A producer that goes on through the broker's deaths until told to stop."""
 
     def __init__(self, bootstrap: str, ledgers: dict[int, Ledger]) -> None:
@@ -127,8 +128,9 @@ class Writer(threading.Thread):
         except BaseException as error:  # noqa: BLE001 - raised again by end()
             self.failure = error
 
+    @abstractmethod
     def work(self) -> None:
-        raise NotImplementedError
+        """Until `ending` is set."""
 
     def end(self) -> None:
         """Stop, and raise what went wrong in the thread."""

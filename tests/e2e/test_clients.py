@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import pytest
 
 from tests.e2e.clients import ADAPTERS
-from tests.e2e.clients.base import CODECS, Adapter
+from tests.e2e.clients.base import CODECS, Adapter, Library
 from tests.e2e.clients.kcat import Kcat
 from tests.e2e.clients.python_confluent import Confluent
 from tests.e2e.corpus import Item, base_timestamp, by_partition, corpus
@@ -46,7 +46,7 @@ def start_offsets(items: list[Item], timestamp: int) -> dict[int, int]:
 
 @pytest.mark.parametrize("codec", CODECS)
 @pytest.mark.parametrize("client", LIBRARIES, indirect=True)
-def test_everything_comes_back(client: Adapter, codec: str, new_name: NewName) -> None:
+def test_everything_comes_back(client: Library, codec: str, new_name: NewName) -> None:
     topic = new_name()
     client.create_topic(topic, 3)
     items = records(client, 1, 3, 72)
@@ -66,7 +66,7 @@ def test_everything_comes_back(client: Adapter, codec: str, new_name: NewName) -
 
 @pytest.mark.parametrize("codec", CODECS)
 @pytest.mark.parametrize("client", LIBRARIES, indirect=True)
-def test_idempotent_producer(client: Adapter, codec: str, new_name: NewName) -> None:
+def test_idempotent_producer(client: Library, codec: str, new_name: NewName) -> None:
     topic = new_name()
     client.create_topic(topic, 2)
     items = records(client, 2, 2, 30)
@@ -77,7 +77,7 @@ def test_idempotent_producer(client: Adapter, codec: str, new_name: NewName) -> 
 
 
 @pytest.mark.parametrize("client", LIBRARIES, indirect=True)
-def test_acks_one_and_none(client: Adapter, new_name: NewName) -> None:
+def test_acks_one_and_none(client: Library, new_name: NewName) -> None:
     topic = new_name()
     client.create_topic(topic, 1)
     items = records(client, 3, 1, 20)
@@ -88,7 +88,7 @@ def test_acks_one_and_none(client: Adapter, new_name: NewName) -> None:
 
 @pytest.mark.parametrize("codec", CODECS)
 @pytest.mark.parametrize("client", LIBRARIES, indirect=True)
-def test_large_records(client: Adapter, codec: str, new_name: NewName) -> None:
+def test_large_records(client: Library, codec: str, new_name: NewName) -> None:
     topic = new_name()
     client.create_topic(topic, 1, {"max.message.bytes": "2000000"})
     base = base_timestamp()
@@ -100,7 +100,7 @@ def test_large_records(client: Adapter, codec: str, new_name: NewName) -> None:
 
 
 @pytest.mark.parametrize("client", LIBRARIES, indirect=True)
-def test_many_partitions(client: Adapter, new_name: NewName) -> None:
+def test_many_partitions(client: Library, new_name: NewName) -> None:
     topic = new_name()
     client.create_topic(topic, 60)
     assert client.partitions(topic) == 60
@@ -112,7 +112,7 @@ def test_many_partitions(client: Adapter, new_name: NewName) -> None:
 
 
 @pytest.mark.parametrize("client", LIBRARIES, indirect=True)
-def test_topics_and_configs(client: Adapter, new_name: NewName) -> None:
+def test_topics_and_configs(client: Library, new_name: NewName) -> None:
     topic = new_name()
     assert client.partitions(topic) is None
     client.create_topic(topic, 4, {"retention.ms": "86400000", "cleanup.policy": "compact"})
@@ -131,7 +131,7 @@ def test_topics_and_configs(client: Adapter, new_name: NewName) -> None:
     assert client.partitions(topic) is None
 
 
-def create_again(client: Adapter, topic: str) -> None:
+def create_again(client: Library, topic: str) -> None:
     """Apache Kafka deletes after its answer and says "marked for deletion" until then."""
     end = time.monotonic() + 20
     while True:
@@ -144,7 +144,7 @@ def create_again(client: Adapter, topic: str) -> None:
 
 
 @pytest.mark.parametrize("client", LIBRARIES, indirect=True)
-def test_a_topic_made_again_is_empty(client: Adapter, new_name: NewName) -> None:
+def test_a_topic_made_again_is_empty(client: Library, new_name: NewName) -> None:
     topic = new_name()
     first, second = records(client, 6, 1, 16), records(client, 7, 1, 16)
     client.create_topic(topic, 1)
@@ -157,7 +157,7 @@ def test_a_topic_made_again_is_empty(client: Adapter, new_name: NewName) -> None
 
 
 @pytest.mark.parametrize("client", LIBRARIES, indirect=True)
-def test_delete_records(client: Adapter, new_name: NewName) -> None:
+def test_delete_records(client: Library, new_name: NewName) -> None:
     topic = new_name()
     client.create_topic(topic, 1)
     items = records(client, 8, 1, 24)
@@ -168,7 +168,7 @@ def test_delete_records(client: Adapter, new_name: NewName) -> None:
 
 
 @pytest.mark.parametrize("client", LIBRARIES, indirect=True)
-def test_append_time(client: Adapter, new_name: NewName) -> None:
+def test_append_time(client: Library, new_name: NewName) -> None:
     topic = new_name()
     client.create_topic(topic, 1, {"message.timestamp.type": "LogAppendTime"})
     items = records(client, 9, 1, 10)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.e2e.clients import ADAPTERS
-from tests.e2e.clients.base import Adapter
+from tests.e2e.clients.base import GroupEditor
 from tests.e2e.clients.python_confluent import Confluent
 from tests.e2e.corpus import Item, base_timestamp
 from tests.e2e.members import Place, Watch
@@ -50,7 +50,7 @@ def member(
 
 @pytest.mark.parametrize("name", LIBRARIES)
 def test_the_life_of_a_group(bootstrap: str, topic: str, name: str) -> None:
-    client: Adapter = ADAPTERS[name](bootstrap)
+    client: GroupEditor = ADAPTERS[name](bootstrap)
     watch, group = Watch(), f"group-{topic}"
     places: list[Place] = [(topic, 0), (topic, 1)]
     assert group not in client.groups()

@@ -13,7 +13,7 @@ from storage.config import LogConfig
 from storage.filesystem import MemoryFileSystem, RealFileSystem
 from storage.findings import Kind
 from storage.log import Log
-from storage.manager import parse_name
+from storage.log_dir import parse_name
 from storage.producers import decode_snapshot
 from tests.storage import golden
 from tests.storage.log_kit import LIMIT, NOW, append, batch, config, read_all

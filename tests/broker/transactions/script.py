@@ -10,10 +10,11 @@ Appends succeed unless `refusing`; time stands still unless `now` is set.
 """
 
 from collections.abc import Hashable, Iterable
+from textwrap import dedent
 from typing import Any
 
 from broker.coordinator import Outcome, StoredRecord, Waiting
-from broker.transactions.machine import Answer, TransactionMachine
+from broker.transactions.machine import LAST_EPOCH, Answer, TransactionMachine
 from broker.transactions.state import PREPARING, EndMarkers, Transaction, decode, decode_id
 from protocol.errors import ErrorCode
 
@@ -193,3 +194,26 @@ def _told(record: StoredRecord) -> str:
     if one.next_producer_id != -1:
         parts.append(f"then {one.next_producer_id}")
     return " ".join(parts) + _v(one.client_version)
+
+
+def told(script: Script, expected: str) -> None:
+    assert script.text() == dedent(expected).strip("\n")
+
+
+def begun(level: int = 2, *, timeout: int = 60_000, client: int = 0) -> Script:
+    """t has begun a transaction at a-0, with producer 1 in epoch 0."""
+    script = Script(level)
+    script.init(timeout=timeout)
+    script.add((1, 0), "a-0", client=client)
+    script.text()
+    return script
+
+
+def at_last_epoch(level: int) -> Script:
+    """The producer of t has its id's last epoch."""
+    script = Script(level)
+    script.init()
+    script.machine.transactions["t"].producer_epoch = LAST_EPOCH - 1
+    script.init(expected=(1, LAST_EPOCH - 1))
+    assert script.text().endswith(f"= 1/{LAST_EPOCH}")
+    return script

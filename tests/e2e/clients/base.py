@@ -59,54 +59,62 @@ class Adapter(ABC):
     def partitions(self, topic: str) -> int | None:
         """Number of partitions, None when the topic does not exist."""
 
+
+class Library(Adapter):
+    """A client with an administrator: everything but a command line's."""
+
+    @abstractmethod
     def create_topic(
         self, topic: str, partitions: int, configs: Mapping[str, str] | None = None
     ) -> None:
         """Create a topic with one replica."""
-        raise NotImplementedError
 
+    @abstractmethod
     def delete_topic(self, topic: str) -> None:
         """Delete a topic."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read_configs(self, topic: str) -> dict[str, str | None]:
         """All configs of a topic."""
-        raise NotImplementedError
 
+    @abstractmethod
     def alter_configs(self, topic: str, configs: Mapping[str, str]) -> None:
         """Set configs of a topic (replacing or incremental, whichever the client has)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def add_partitions(self, topic: str, total: int) -> None:
         """Grow a topic to `total` partitions."""
-        raise NotImplementedError
 
+    @abstractmethod
     def delete_records(self, topic: str, partition: int, before: int) -> int:
         """Delete records below an offset; returns the low watermark."""
-        raise NotImplementedError
 
     # Groups. What a member owns is told by its client id.
 
+    @abstractmethod
     def group_state(self, group: str) -> str:
         """Kafka's name of the group's state, in lower case."""
-        raise NotImplementedError
 
+    @abstractmethod
     def group_members(self, group: str) -> dict[str, set[tuple[str, int]]]:
         """Client id -> topics and partitions assigned, of every member."""
-        raise NotImplementedError
 
+    @abstractmethod
     def groups(self) -> set[str]:
         """The ids of all groups."""
-        raise NotImplementedError
 
+    @abstractmethod
     def group_offsets(self, group: str) -> dict[tuple[str, int], int]:
         """Everything committed."""
-        raise NotImplementedError
 
+
+class GroupEditor(Library):
+    """A client that can also change groups from outside."""
+
+    @abstractmethod
     def alter_group_offsets(self, group: str, offsets: Mapping[tuple[str, int], int]) -> None:
         """Commit for a group from outside; raises where it is refused."""
-        raise NotImplementedError
 
+    @abstractmethod
     def delete_group(self, group: str) -> str:
         """Delete a group; the name of the error, "" when it is deleted."""
-        raise NotImplementedError

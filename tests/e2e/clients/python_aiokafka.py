@@ -10,13 +10,13 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, Records
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.coordinator.protocol import ConsumerProtocol
 
-from tests.e2e.clients.base import DEADLINE, Adapter
+from tests.e2e.clients.base import DEADLINE, Library
 from tests.e2e.corpus import Item
 
 T = TypeVar("T")
 
 
-class AioKafka(Adapter):
+class AioKafka(Library):
     @classmethod
     def fit(cls, item: Item) -> Item:
         # it refuses a record with neither key nor value

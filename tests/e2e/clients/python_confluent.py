@@ -23,11 +23,11 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from tests.e2e.clients.base import DEADLINE, Adapter
+from tests.e2e.clients.base import DEADLINE, GroupEditor
 from tests.e2e.corpus import Item
 
 
-class Confluent(Adapter):
+class Confluent(GroupEditor):
     def _consumer(self, *, committed: bool = False) -> Consumer:
         return Consumer(
             {

@@ -13,11 +13,11 @@ with warnings.catch_warnings():
     from kafka.admin import ConfigResource, ConfigResourceType
     from kafka.structs import OffsetAndMetadata
 
-from tests.e2e.clients.base import DEADLINE, Adapter
+from tests.e2e.clients.base import DEADLINE, GroupEditor
 from tests.e2e.corpus import Item
 
 
-class KafkaPython(Adapter):
+class KafkaPython(GroupEditor):
     @classmethod
     def fit(cls, item: Item) -> Item:
         # it refuses null header values, and a record with neither key nor value
