@@ -206,7 +206,9 @@ class ConsumerGroups:
         elif what == "join":
             self._timers.joined(group_id, member_id)
         member = None if group is None else group.members.get(member_id)
-        if group is None or member is None or (what == "rebalance" and member.epoch != left_by):
+        if group is None or member is None:
+            return NOTHING
+        if what == "rebalance" and (member.epoch != left_by or member.state != UNREVOKED):
             return NOTHING
         log.info("group %s: member %s is fenced, its %s time is up", group_id, member_id, what)
         return self._migration.fence(group, [member], [], now_ms)

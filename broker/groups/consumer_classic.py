@@ -8,6 +8,7 @@ does for the others, and wait for nobody.
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from broker.coordinator import Outcome, Waiting
@@ -152,7 +153,9 @@ class ClassicSide:
             self._timers.joined(group_id, member_id)
             self._timers.alive(group_id, member_id, session)
             self._timers.sync_by(group_id, member_id, now_ms + told.rebalance_timeout_ms)
-            outcome = Outcome(turn.records, replies, behind=True)
+            turn.undo.append(partial(self._timers.synced, group_id, member_id))
+            outcome = turn.outcome(replies)
+            outcome.behind = True
         member = turn.member
         assert member.classic is not None
         replies.append(

@@ -6,11 +6,12 @@ up if that changes who is to read what, or the topics have changed; a new target
 epoch is ahead of it; the member moves towards the target.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from broker.coordinator import NOTHING, Outcome, StoredRecord, Waiting
+from broker.coordinator import Outcome, StoredRecord, Waiting
 from broker.groups.assignors import ASSIGNORS, Assignment, Subscriber, enabled
 from broker.groups.common import CONSUMER, Shared
 from broker.groups.consumer_group import JOIN_EPOCH, UNREVOKED, ConsumerGroup, ConsumerMember
@@ -51,7 +52,16 @@ class Turn:
     """What one input leads to. `before` is the member as it was (an empty one if it is new),
     `member` as it becomes; `epoch` is the group's."""
 
-    __slots__ = ("before", "epoch", "group", "member", "now_ms", "records", "subscription_changed")
+    __slots__ = (
+        "before",
+        "epoch",
+        "group",
+        "member",
+        "now_ms",
+        "records",
+        "subscription_changed",
+        "undo",
+    )
 
     def __init__(
         self, group: ConsumerGroup, now_ms: int, before: ConsumerMember | None = None
@@ -62,9 +72,18 @@ class Turn:
         self.epoch = group.epoch
         self.records: list[StoredRecord] = []
         self.subscription_changed = False
+        self.undo: list[Callable[[], None]] = []
+        """What puts timers back if the records are not taken."""
 
     def outcome(self, replies: "list[tuple[Waiting, Any]]") -> Outcome:
-        return Outcome(self.records, replies) if self.records or replies else NOTHING
+        """`replies` may still grow."""
+
+        def refused(code: ErrorCode) -> "list[tuple[Waiting, Any]]":
+            for undo in self.undo:
+                undo()
+            return [(who, who.refuse(code)) for who, _ in replies]
+
+        return Outcome(self.records, replies, refused if self.undo else None)
 
 
 class Timers:
@@ -288,8 +307,16 @@ class Steps:
         if len(gone) == len(group.members):
             # Nobody is left to compute an assignment for; who comes next need not wait.
             turn.records.append(target_epoch_record(group.group_id, turn.epoch, 0))
+        self._forget(turn, members)
+
+    def _forget(self, turn: Turn, members: Sequence[ConsumerMember]) -> None:
+        """Members are gone; if not, after all, each session begins anew."""
+        group_id = turn.group.group_id
+        session = self._shared.config.groups.get(group_id, "consumer.session.timeout.ms")
+        ends_at = turn.now_ms + session
         for member in members:
-            self._timers.forget(group.group_id, member.member_id)
+            self._timers.forget(group_id, member.member_id)
+            turn.undo.append(partial(self._timers.alive, group_id, member.member_id, ends_at))
 
 
 def same_assignment(one: Assignment, other: Assignment) -> bool:

@@ -41,6 +41,8 @@ def handle(node: "Node", context: "Context", request: AlterShareGroupOffsetsRequ
     if not group_id:
         return _refused(ErrorCode.INVALID_GROUP_ID)
     topics, offsets = _sort_out(request, node.metadata.view)
+    if any(index < 0 for of_topic in offsets.values() for index in of_topic):
+        return _refused(ErrorCode.UNKNOWN_SERVER_ERROR, "A partition is negative.")
     result = Waiting(_refused)
 
     def decide(machine: "GroupMachine", who: Waiting, now_ms: int) -> Outcome:

@@ -133,6 +133,8 @@ class ShareManager:
         led = self._led.get(key)
         if led is not None:
             if led.current:
+                if led.share is None:
+                    led.failures.append(failed)
                 return led
             self.drop(led)
         partition = self._node.replicas.leader(topic, key.partition)

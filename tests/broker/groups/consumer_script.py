@@ -47,16 +47,18 @@ class ConsumerScript(Script):
         self.epochs: dict[tuple[str, str], int] = {}
         self.given: dict[tuple[str, str], list[tuple[bytes, list[int]]]] = {}
         super().__init__({"group.consumer.assignment.interval.ms": "0"} | dict(settings or {}))
+        self.other = GroupMachine(
+            0, VirtualTimers(lambda _: None), BrokerConfig(self.settings), lambda: self.view, str
+        )
+        self.replayed = 0
 
     def run(self, command: str) -> list[str]:
         lines = super().run(command)
-        again = GroupMachine(
-            0, VirtualTimers(lambda _: None), BrokerConfig(self.settings), lambda: self.view, str
-        )
-        for offset, (record, producer, _) in enumerate(self.log):
+        for offset, (record, producer, _) in enumerate(self.log[self.replayed :], self.replayed):
             if record is not None:
-                again.replay(*record, producer, 0, offset)
-        assert snapshot(again) == snapshot(self.machine), "another broker sees something else"
+                self.other.replay(*record, producer, 0, offset)
+        self.replayed = len(self.log)
+        assert snapshot(self.other) == snapshot(self.machine), "another broker sees something else"
         return lines
 
     def _do_topics(self, *words: str) -> None:
@@ -90,7 +92,7 @@ class ConsumerScript(Script):
             words.get("static"),
             words.get("rack"),
             int(words.get("timeout", "60000" if epoch == 0 else "-1")),
-            words["topics"].split("+") if "topics" in words else None,
+            [t for t in words["topics"].split("+") if t] if "topics" in words else None,
             words.get("regex"),
             words.get("assignor"),
             self._owned(known, words.get("own", "none" if epoch == 0 else "")),

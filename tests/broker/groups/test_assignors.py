@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from broker.groups.assignors import ASSIGNORS, Assignment, Subscriber, enabled
 from broker.groups.hash_order import members_ordered
 from tests.kit.hosted import CAPTURED
+from tests.kit.strategies import profile
 
 TOPICS = [bytes([number]) * 16 for number in range(1, 6)]
 NAMES = [f"m{number}" for number in range(12)]
@@ -89,16 +90,19 @@ def check_valid(case: Case) -> None:
         assert all(case.found[member.member_id].values()), "topics without partitions are left out"
 
 
+@profile(80)
 @given(cases(st.booleans(), "uniform"))
 def test_uniform_gives_every_partition_once(case: Case) -> None:
     check_valid(case)
 
 
+@profile(80)
 @given(cases(st.booleans(), "range"))
 def test_range_gives_every_partition_once(case: Case) -> None:
     check_valid(case)
 
 
+@profile(80)
 @given(cases(st.just(True), "uniform"))
 def test_uniform_is_even_and_moves_as_little_as_it_can(case: Case) -> None:
     sizes = [len(held(has)) for has in case.found.values()]
@@ -114,6 +118,7 @@ def test_uniform_is_even_and_moves_as_little_as_it_can(case: Case) -> None:
     assert again.found == case.found, "what is even stays as it is"
 
 
+@profile(80)
 @given(cases(st.just(False), "uniform"))
 def test_uniform_is_even_where_members_could_swap(case: Case) -> None:
     """No partition could go to another subscriber that has two fewer."""
@@ -127,6 +132,7 @@ def test_uniform_is_even_where_members_could_swap(case: Case) -> None:
     assert again.found == case.found, "what is even stays as it is"
 
 
+@profile(80)
 @given(cases(st.booleans(), "range"))
 def test_ranges_are_consecutive_and_even(case: Case) -> None:
     """Per topic: static members first, by instance id, then the others by member id."""

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from broker.groups.regex import InvalidPattern, Pattern
 from tests.kit.hosted import CAPTURED
+from tests.kit.strategies import profile
 
 
 def outcome(pattern: str, texts: list[str]) -> str | list[int]:
@@ -45,6 +46,7 @@ PLAIN = st.recursive(
 )
 
 
+@profile(150)
 @given(PLAIN, st.lists(st.text("ab-1", max_size=6), max_size=6))
 def test_what_both_know_means_the_same_as_in_python(pattern: str, texts: list[str]) -> None:
     """Names of topics have no line breaks, where `$` would differ."""

@@ -110,6 +110,11 @@ class ShareNode(GroupNode):
         """Each member has its own."""
         return self.connections.setdefault(member, Context(member, "PLAINTEXT", "127.0.0.1"))
 
+    @staticmethod
+    async def settle() -> None:
+        """Let what is under way go on."""
+        await asyncio.sleep(0)
+
     def hang_up(self, member: str) -> None:
         """The connection ends."""
         for act in (self.connections.pop(member).closing or {}).values():

@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 
 from broker.cluster.features import FeatureCache, FinalizedFeatures
+from broker.cluster.view import SHARE_STATE_TOPIC
+from protocol.batch import build_end_txn_marker
 from protocol.errors import ErrorCode
+from tests.broker.groups.node import GroupNode
 from tests.broker.shares.node import ACCEPT, GROUP, REJECT, RELEASE, RENEW, ShareNode, topic_id
 from tests.kit.hosted import OTHER
 
@@ -285,6 +288,28 @@ async def test_only_committed_records(part: ShareNode) -> None:
     assert await part.fetch(A, 1).acquired() == {T0: [(2, 3, 1)]}
 
 
+async def test_records_of_transactions_that_were_given_up(part: ShareNode) -> None:
+    part.set(share_isolation_level="read_committed")
+    for number, committed in enumerate((True, False, True)):
+        part.append(
+            "t",
+            [1, 2],
+            producer_id=9,
+            producer_epoch=0,
+            base_sequence=2 * number,
+            transactional=True,
+        )
+        marker = build_end_txn_marker(
+            producer_id=9, producer_epoch=0, committed=committed, timestamp=3
+        )
+        part.append_batch("t", marker, origin="coordinator")
+    await part.ready(A)
+    # The markers are offsets too, of which members say that there is nothing.
+    assert await part.fetch(A, 0, [T0], max_wait_ms=5000).acquired() == {T0: [(0, 2, 1), (5, 8, 1)]}
+    await part.acknowledge(A, 1, {T0: [(0, 2, [ACCEPT, ACCEPT, 0]), (5, 8, [0, 1, 1, 0])]})
+    assert await part.fetch(A, 2, max_wait_ms=10).acquired() == NOTHING
+
+
 # --- refusals
 
 
@@ -399,6 +424,19 @@ async def test_the_feature_must_be_finalized(part: ShareNode) -> None:
     assert answer.error_code == ErrorCode.UNSUPPORTED_VERSION
     told = await part.acknowledge(A, 1, {})
     assert told.error_code == ErrorCode.UNSUPPORTED_VERSION
+
+
+async def test_everybody_is_told_that_there_is_no_state() -> None:
+    part = ShareNode()
+    await GroupNode.start(part)
+    try:
+        part.know(SHARE_STATE_TOPIC)
+        calls = [part.fetch(member, 0, [T0], max_wait_ms=100) for member in (A, B)]
+        part.host(SHARE_STATE_TOPIC)
+        for call in calls:
+            assert await codes(await call.whole()) == {T0: ErrorCode.UNKNOWN_SERVER_ERROR}
+    finally:
+        await part.stop()
 
 
 # --- leaders
