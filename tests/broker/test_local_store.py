@@ -1,8 +1,10 @@
 """What is LocalStore's own: the file, restarts, several openings, size."""
 
 import asyncio
+import gc
 import sqlite3
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -121,6 +123,15 @@ async def test_a_write_that_fails_leaves_the_tree_as_it_was(tmp_path: Path) -> N
     await store.close()
 
 
+@pytest.fixture
+def no_collection() -> Iterator[None]:
+    """What a test measures is its own cost, not a look through everything that other tests left."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collection")
 async def test_25000_nodes_load_and_large_multis_are_quick(tmp_path: Path) -> None:
     path = str(tmp_path / "s.sqlite")
     store = LocalStore(path)

@@ -367,9 +367,11 @@ def check(
         if numbers != list(range(written)):
             twice = [number for number, count in Counter(numbers).items() if count > 1]
             lost = sorted(set(range(written)) - set(numbers))
+            # One token: written twice in one attempt. Two: two attempts read the same.
+            tokens = [token for number, token in committed[partition] if number in twice[:5]]
             raise Broken(
                 f"{name} {partition}: {len(numbers)} records where {written} are due; "
-                f"twice {twice[:5]}, missing {lost[:5]}"
+                f"twice {twice[:5]} in {tokens}, missing {lost[:5]}"
             )
     seen = Counter(token for records in committed.values() for _, token in records)
     there = Counter(token for records in everything.values() for _, token in records)
