@@ -179,7 +179,9 @@ class Confluent:
 
 class AioKafka:
     """aiokafka. It does not tell the broker which member sends offsets (KIP-447), so that one
-    worker at a time may do the work of a group."""
+    worker at a time may do the work of a group; and it does not ask for stable offsets, so that it
+    takes all partitions itself: after a rebalance it might read what a transaction that is decided,
+    but not yet ended, has read already (as it does with Apache Kafka)."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -196,7 +198,7 @@ class AioKafka:
             end(GAVE_UP, repr(error))
 
     async def _run(self) -> None:
-        from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+        from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
         self.producer = AIOKafkaProducer(
             bootstrap_servers=self.job.bootstrap,
@@ -207,18 +209,17 @@ class AioKafka:
         # first: only then is what a worker before this one left behind decided
         await self.producer.start()
         self.consumer = AIOKafkaConsumer(
-            self.job.input,
             bootstrap_servers=self.job.bootstrap,
             group_id=self.job.group,
             isolation_level="read_committed",
             auto_offset_reset="earliest",
             enable_auto_commit=False,
-            session_timeout_ms=SESSION_MS,
-            heartbeat_interval_ms=200,
             fetch_max_wait_ms=50,
             retry_backoff_ms=50,
         )
         await self.consumer.start()
+        partitions = await self.producer.partitions_for(self.job.input)
+        self.consumer.assign([TopicPartition(self.job.input, number) for number in partitions])
         say("ready")
         while True:
             several = await self.consumer.getmany(timeout_ms=200, max_records=BATCH)
