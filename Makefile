@@ -8,7 +8,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DATA ?= data
 PORT ?= 9092
 
-.PHONY: help run test check fmt lint types imports bench kill exactly-once scale fuzz differential
+.PHONY: help run test check fmt lint types imports bench kill exactly-once scale chaos failover fuzz \
+  differential
 
 help:
 	@echo "make run           start a broker on 127.0.0.1:$(PORT), data in ./$(DATA)"
@@ -19,6 +20,8 @@ help:
 	@echo "make kill          kill the broker 50 times under load and look for lost records"
 	@echo "make exactly-once  kill 30 workers and the broker 10 times, look for lost or doubled records"
 	@echo "make scale         groups of every client grow and shrink under load"
+	@echo "make failover      20 rounds each of brokers killed, paused and stopped (needs Java)"
+	@echo "make chaos         ten minutes of faults of a ZooKeeper ensemble (needs Java)"
 	@echo "make fuzz          one million mutated frames"
 	@echo "make differential  compare answers with a real Apache Kafka (needs Java)"
 
@@ -27,7 +30,7 @@ run: $(VENV)/.run
 
 test: $(VENV)/.test
 	@command -v kcat >/dev/null || echo "kcat is missing: its tests are skipped (apt-get install kcat)"
-	@command -v java >/dev/null || echo "Java is missing: comparisons with Apache Kafka are skipped"
+	@command -v java >/dev/null || echo "Java is missing: tests with ZooKeeper and Apache Kafka are skipped (apt-get install default-jre-headless libzookeeper-java)"
 	$(BIN)/python -m pytest -q -rs
 
 check: lint types imports test
@@ -46,6 +49,9 @@ fmt: $(VENV)/.test
 	$(BIN)/ruff check --fix --select I .
 	$(BIN)/ruff format .
 
+failover: $(VENV)/.test
+	$(BIN)/python -m tests.e2e.failover
+
 bench: $(VENV)/.test
 	$(BIN)/python -m tests.bench
 
@@ -57,6 +63,8 @@ exactly-once: $(VENV)/.test
 
 scale: $(VENV)/.test
 	$(BIN)/python -m tests.e2e.scale
+chaos: $(VENV)/.test
+	$(BIN)/python -m tests.e2e.store_chaos --seconds 600
 
 fuzz: $(VENV)/.test
 	$(BIN)/python -m tests.fuzz.frames --count 1000000

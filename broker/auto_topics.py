@@ -14,12 +14,15 @@ from broker.cluster.view import (
     TRANSACTIONS_TOPIC,
 )
 from broker.controller.run import NotController
-from broker.controller.topics import Created, Defaults, Refusal, TopicWish
+from broker.controller.topics import Defaults, Refusal, TopicWish
 from protocol.errors import ErrorCode
 
 if TYPE_CHECKING:
     from broker.config import BrokerConfig
     from broker.context import Node
+
+CREATION_MS = 5000
+"""How long the controller may wait for the leaders of topics that it creates for another broker."""
 
 
 @lru_cache(maxsize=1 << 14)
@@ -97,18 +100,58 @@ def is_internal(name: str) -> bool:
 async def create(node: "Node", names: list[str]) -> dict[str, ErrorCode]:
     """Create these topics; NONE also for those that somebody else created meanwhile.
 
-    NOT_CONTROLLER for all when this broker is not the controller; never raises for refusals.
+    NOT_CONTROLLER for all when the controller cannot be reached; never raises for refusals.
     """
-    wishes = [wish_for(node.config, name) for name in names]
-    answers: list[Created | Refusal]
+    answers = await ask_for(node, [wish_for(node.config, name) for name in names])
+    codes: dict[str, ErrorCode] = {}
+    for name, refusal in zip(names, answers, strict=True):
+        code = ErrorCode.NONE if refusal is None else refusal.code
+        codes[name] = ErrorCode.NONE if code == ErrorCode.TOPIC_ALREADY_EXISTS else code
+    return codes
+
+
+async def ask_for(node: "Node", wishes: list[TopicWish]) -> list[Refusal | None]:
+    """Have the controller, here or elsewhere, create topics; why it refuses, None for created."""
+    if not node.controller.active:
+        return await _ask_elsewhere(node, wishes)
     try:
         answers = await node.controller.create_topics(wishes, defaults(node.config))
     except NotController:
-        return dict.fromkeys(names, ErrorCode.NOT_CONTROLLER)
-    except StoreError:
-        return dict.fromkeys(names, ErrorCode.UNKNOWN_SERVER_ERROR)
-    codes: dict[str, ErrorCode] = {}
-    for name, answer in zip(names, answers, strict=True):
-        code = answer.code if isinstance(answer, Refusal) else ErrorCode.NONE
-        codes[name] = ErrorCode.NONE if code == ErrorCode.TOPIC_ALREADY_EXISTS else code
-    return codes
+        return [Refusal(ErrorCode.NOT_CONTROLLER)] * len(wishes)
+    except StoreError as error:
+        return [Refusal(ErrorCode.UNKNOWN_SERVER_ERROR, str(error))] * len(wishes)
+    return [answer if isinstance(answer, Refusal) else None for answer in answers]
+
+
+async def _ask_elsewhere(node: "Node", wishes: list[TopicWish]) -> list[Refusal | None]:
+    """By CreateTopics. Counts are this broker's defaults, not the controller's."""
+    from broker.controller_link import NoController
+    from broker.peer import NotServed, PeerGone
+    from protocol.messages.create_topics import (
+        CreatableTopic,
+        CreatableTopicConfig,
+        CreateTopicsRequest,
+    )
+
+    usual = defaults(node.config)
+    topics = [
+        CreatableTopic(
+            wish.name,
+            usual.partitions if wish.partitions == -1 else wish.partitions,
+            usual.replication if wish.replication == -1 else wish.replication,
+            configs=[CreatableTopicConfig(*config) for config in wish.configs.items()],
+        )
+        for wish in wishes
+    ]
+    request = CreateTopicsRequest(topics, CREATION_MS)
+    try:
+        response = await node.replication.ask(CreateTopicsRequest.API_KEY, lambda _: request)
+    except (NoController, PeerGone, NotServed):
+        return [Refusal(ErrorCode.NOT_CONTROLLER)] * len(wishes)
+    refusals: dict[str, Refusal] = {
+        topic.name: Refusal(ErrorCode(topic.error_code), topic.error_message)
+        for topic in response.topics
+        # Timed out means: written, and its leaders not yet known.
+        if topic.error_code not in (ErrorCode.NONE, ErrorCode.REQUEST_TIMED_OUT)
+    }
+    return [refusals.get(wish.name) for wish in wishes]

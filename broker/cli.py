@@ -23,6 +23,7 @@ from storage.settings import SettingError
 
 PROGRAM = "odradek"
 LOCALHOST = "127.0.0.1"
+MOST_BROKERS = 100
 EVERYWHERE = ("0.0.0.0", "::", "*")
 
 _DESCRIPTION = "A broker that Kafka clients connect to unchanged."
@@ -39,6 +40,7 @@ examples:
   odradek start --port 9192 --data-dir /var/lib/odradek --topic orders:6:retention.ms=3600000
   odradek start server.properties --set num.partitions=3
   odradek start --memory --port 0
+  odradek start --brokers 3
 """
 
 
@@ -71,6 +73,11 @@ def _parser() -> _Parser:
     start.add_argument("--port", help=f"port to listen on ({DEFAULT_PORT}); 0 takes a free one")
     start.add_argument(
         "--memory", action="store_true", help="keep everything in memory, lost at the end"
+    )
+    start.add_argument(
+        "--brokers",
+        metavar="N",
+        help="so many brokers in this one process, on as many ports from the given one on",
     )
     start.add_argument(
         "--topic",
@@ -118,10 +125,10 @@ def _run(arguments: list[str]) -> int:
     if options.command == "version":
         print(f"{PROGRAM} {version()}")
         return 0
-    config = configuration(options)
-    topics = [parse_topic(text, config.log_config) for text in options.topic]
+    configs = configurations(options)
+    topics = [parse_topic(text, configs[0].log_config) for text in options.topic]
     _check_names(topics)
-    return _start(config, topics, memory=options.memory)
+    return _start(configs, topics, memory=options.memory)
 
 
 def version() -> str:
@@ -146,8 +153,8 @@ def _dump_log(arguments: list[str]) -> int:
     return dump(arguments, sys.stdout)
 
 
-def _start(config: BrokerConfig, topics: list[TopicSpec], *, memory: bool) -> int:
-    notes = check_served(config)
+def _start(configs: list[BrokerConfig], topics: list[TopicSpec], *, memory: bool) -> int:
+    notes = check_served(configs[0])
     from broker import logging_setup
 
     logging_setup.configure()
@@ -159,11 +166,23 @@ def _start(config: BrokerConfig, topics: list[TopicSpec], *, memory: bool) -> in
             log.warning("%s", note)
     from broker.server import run
 
-    return run(config, memory=memory, topics=topics)
+    return run(configs, memory=memory, topics=topics)
 
 
-def configuration(options: argparse.Namespace) -> BrokerConfig:
-    """The settings that the command line asks for. Raises ConfigError."""
+def configurations(options: argparse.Namespace) -> list[BrokerConfig]:
+    """The settings that the command line asks for, of each broker. Raises ConfigError."""
+    given = _given(options)
+    count = options.brokers
+    if count is None or count == "1":
+        return [BrokerConfig(given)]
+    if not (count.isascii() and count.isdigit() and 0 < int(count) <= MOST_BROKERS):
+        raise ConfigError(f"--brokers {count} is not a number from 1 to {MOST_BROKERS}.")
+    from broker.several import settings_of_each
+
+    return [BrokerConfig(own) for own in settings_of_each(given, int(count))]
+
+
+def _given(options: argparse.Namespace) -> dict[str, str]:
     given: dict[str, str] = {}
     if options.properties is not None:
         given.update(read_file(options.properties))
@@ -178,7 +197,7 @@ def configuration(options: argparse.Namespace) -> BrokerConfig:
         for name, value in READY_MADE.items():
             if name != "log.dirs" or "log.dir" not in given:
                 given.setdefault(name, value)
-    return BrokerConfig(given)
+    return given
 
 
 def _apply_listener(options: argparse.Namespace, given: dict[str, str]) -> None:

@@ -15,7 +15,7 @@ from broker.group_settings import GroupSettings
 from broker.listeners import Endpoint, ListenerError, Listeners
 from broker.properties import BadProperties, decode
 from broker.properties import parse as parse_properties
-from broker.settings import SETTINGS
+from broker.settings import DYNAMIC_ONLY, SETTINGS
 from storage import config as topic_config
 from storage.config import LogConfig
 from storage.settings import Kind, Scope, Setting, SettingError, parse, render, split_list
@@ -83,7 +83,7 @@ class Source(NamedTuple):
 
 def setting_of(name: str) -> Setting | None:
     """The row of a setting; also of `listener.name.NAME.[MECHANISM.]SETTING`."""
-    row = SETTINGS.get(name)
+    row = SETTINGS.get(name) or DYNAMIC_ONLY.get(name)
     if row is None and name.startswith(LISTENER_PREFIX):
         rest = name[len(LISTENER_PREFIX) :].partition(".")[2]
         row = SETTINGS.get(rest) or SETTINGS.get(rest.partition(".")[2])
@@ -144,7 +144,7 @@ class BrokerConfig:
     def __getattr__(self, attribute: str) -> Any:
         # Called only while the value is not yet in the instance's dictionary.
         name = attribute.replace("_", ".")
-        row = SETTINGS.get(name)
+        row = SETTINGS.get(name) or DYNAMIC_ONLY.get(name)
         if row is None:
             raise AttributeError(f"no setting {name}")
         value = parse(row, self.value(name))
@@ -164,7 +164,7 @@ class BrokerConfig:
             text = layer.get(name)
             if text is not None:
                 return text
-        return SETTINGS[name].default
+        return (SETTINGS.get(name) or DYNAMIC_ONLY[name]).default
 
     @property
     def given(self) -> Mapping[str, str]:
@@ -191,7 +191,7 @@ class BrokerConfig:
         names = [name]
         if row is not None and row.synonyms:
             names = sorted((name, *row.synonyms), key=_unit)
-        elif row is None and (base := setting_of(name)) is not None:
+        elif row is None and (base := setting_of(name)) is not None and base.name != name:
             names.append(base.name)
         found: list[Source] = []
         layers = ((self._dynamic, DYNAMIC_BROKER), (self._cluster, DYNAMIC_DEFAULT))
@@ -357,6 +357,11 @@ class BrokerConfig:
             names = " or ".join(topic_config.SETTINGS[error.name].synonyms)
             raise SettingError(names, error.value, error.reason) from None
 
+    def take_id(self, broker_id: int) -> None:
+        """The id of a broker that was given none."""
+        self._static["broker.id"] = self._static["node.id"] = str(broker_id)
+        self._derive()
+
     def advertise(self, ports: Mapping[str, int]) -> None:
         """Put the real ports (by listener name) where port 0 was asked for."""
         self._ports = dict(ports)
@@ -397,6 +402,10 @@ def _contradictions(c: BrokerConfig) -> Iterable[tuple[bool, str]]:
     yield (
         not -1 <= c.broker_id <= highest,
         f"broker.id is {c.broker_id}, but must be from -1 to {highest} (reserved.broker.max.id).",
+    )
+    yield (
+        c.broker_id < 0 and not c.broker_id_generation_enable,
+        "broker.id must be given where broker.id.generation.enable is false.",
     )
     yield (
         "inter.broker.listener.name" in c.given and "security.inter.broker.protocol" in c.given,

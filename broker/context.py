@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from broker.cluster.old_offsets import OldOffsets
     from broker.cluster.view import MetadataCache
     from broker.config import BrokerConfig
+    from broker.control import ControlPlane
     from broker.controller.run import Controller
     from broker.coordinator import Coordinator
     from broker.groups.machine import GroupMachine
     from broker.producer_ids import ProducerIds
     from broker.replicas import ReplicaManager
+    from broker.replication import Replication
     from broker.sessions import FetchSessions
     from broker.shares.manager import ShareManager
     from broker.shares.state import ShareStates
@@ -89,6 +91,7 @@ class Node:
         "cluster_id",
         "config",
         "configs",
+        "control",
         "controller",
         "features",
         "groups",
@@ -97,6 +100,7 @@ class Node:
         "old_offsets",
         "producer_ids",
         "replicas",
+        "replication",
         "sessions",
         "share_manager",
         "share_states",
@@ -108,12 +112,14 @@ class Node:
     config: BrokerConfig
     clock: Clock
     metadata: MetadataCache
+    control: ControlPlane
     controller: Controller
     features: FeatureCache
     groups: Coordinator[GroupMachine]
     old_offsets: OldOffsets
     configs: ConfigStore
     replicas: ReplicaManager
+    replication: Replication
     logs: LogManager
     sessions: FetchSessions
     share_states: Coordinator[ShareStates]

@@ -25,7 +25,6 @@ _INDEX_TO_WATERMARK = Struct(">ihq")
 _ABORTED = Struct(">qq")
 _EPOCH_END = Struct(">iq")
 _LEADER = Struct(">ii")
-NO_REPLICA = b"\xff\xff\xff\xff"
 NO_RECORDS = b""
 NULL = b"\xff\xff\xff\xff"
 
@@ -45,6 +44,7 @@ class PartitionAnswer:
         "high_watermark",
         "last_stable_offset",
         "log_start_offset",
+        "preferred_read_replica",
         "records",
     )
 
@@ -57,7 +57,17 @@ class PartitionAnswer:
         self.aborted: list[tuple[int, int]] | None = None
         self.current_leader: tuple[int, int] | None = None
         self.diverging_epoch: tuple[int, int] | None = None
+        self.preferred_read_replica = -1
         self.records: LogSlice | bytes | None = NO_RECORDS
+
+    @property
+    def urgent(self) -> bool:
+        """Whether the reader must hear of it at once, records or not."""
+        return (
+            self.error_code != 0
+            or self.diverging_epoch is not None
+            or self.preferred_read_replica >= 0
+        )
 
     def __len__(self) -> int:
         records = self.records
@@ -188,7 +198,7 @@ def _partition(out: bytearray, version: int, answer: PartitionAnswer) -> None:
     if version >= 4:
         _aborted(out, answer.aborted, flexible)
     if version >= 11:
-        out += NO_REPLICA
+        out += _INT32.pack(answer.preferred_read_replica)
     _count(out, -1 if answer.records is None else len(answer), flexible)
 
 

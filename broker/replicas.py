@@ -9,10 +9,12 @@ fetches come after the write.
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Protocol
 
 from broker.clock import Clock
-from broker.cluster.view import MetadataCache
-from broker.partition import Partition
+from broker.cluster.view import ZERO_UUID, MetadataCache
+from broker.errors import code_of
+from broker.partition import LAG_MS, Partition
 from protocol.errors import ErrorCode
 from protocol.messages.leader_and_isr import (
     LeaderAndIsrPartitionError,
@@ -27,15 +29,42 @@ from protocol.messages.stop_replica import (
     StopReplicaResponse,
 )
 from storage.config import LogConfig
-from storage.errors import LogDirOffline, StorageError
+from storage.errors import InconsistentTopicId, LogDirOffline, StorageError
 from storage.log import Appended
 from storage.manager import LogManager
 
+if TYPE_CHECKING:
+    from broker.throttles import Throttle
+
 log = logging.getLogger("odradek.replicas")
 
-LEADER_DURING_DELETE = -2
-
 OnRole = Callable[[Partition], None]
+
+
+class Replication(Protocol):
+    """What goes on between this broker's replicas and those elsewhere."""
+
+    def follow(self, partition: Partition) -> None:
+        """Fetch from the partition's leader from now on; while it has none, from nobody."""
+
+    def stop(self, partition: Partition) -> None:
+        """Fetch no more."""
+
+    def alter_isr(self, partition: Partition, isr: tuple[int, ...]) -> None:
+        """Propose an ISR to the controller; the partition hears of it when it is decided."""
+
+
+class Alone:
+    """There are no other brokers."""
+
+    def follow(self, partition: Partition) -> None:
+        return None
+
+    def stop(self, partition: Partition) -> None:
+        return None
+
+    def alter_isr(self, partition: Partition, isr: tuple[int, ...]) -> None:
+        return None
 
 
 class ReplicaManager:
@@ -48,15 +77,24 @@ class ReplicaManager:
         metadata: MetadataCache,
         config_of: Callable[[str], LogConfig],
         clock: Clock,
+        *,
+        lag_ms: int = LAG_MS,
+        spread: bool = False,
     ) -> None:
+        """`lag_ms`: replica.lag.time.max.ms. `spread`: followers hear of a high watermark at once,
+        for the consumers that read from them."""
         self.broker_id = broker_id
         self.logs = logs
         self.metadata = metadata
         self.topics: dict[str, dict[int, Partition]] = {}
         self.dirty: list[Partition] = []
+        self.replication: Replication = Alone()
+        self.throttle: Throttle | None = None
+        """How fast followers that are not in sync may catch up."""
         self._config_of = config_of
         self._clock = clock
-        self._controller_epoch = -1
+        self._lag_ms = lag_ms
+        self.spread = spread
         self._watchers: dict[str, tuple[OnRole, OnRole]] = {}
         self._write_scheduled = False
 
@@ -79,6 +117,15 @@ class ReplicaManager:
 
         `current_leader_epoch` is what the client believes (KIP-320), -1 if it said nothing.
         """
+        partition = self.replica(topic, index, current_leader_epoch)
+        if isinstance(partition, Partition) and partition.leader != self.broker_id:
+            return ErrorCode.NOT_LEADER_OR_FOLLOWER
+        return partition
+
+    def replica(
+        self, topic: str, index: int, current_leader_epoch: int = -1
+    ) -> Partition | ErrorCode:
+        """As `leader`, but any replica will do that has its log here."""
         partition = self.partition(topic, index)
         if partition is None:
             return self.missing(topic, index, current_leader_epoch)
@@ -88,8 +135,6 @@ class ReplicaManager:
             if current_leader_epoch < partition.leader_epoch:
                 return ErrorCode.FENCED_LEADER_EPOCH
             return ErrorCode.UNKNOWN_LEADER_EPOCH
-        if partition.leader != self.broker_id:
-            return ErrorCode.NOT_LEADER_OR_FOLLOWER
         return partition
 
     def missing(self, topic: str, index: int, current_leader_epoch: int = -1) -> ErrorCode:
@@ -135,31 +180,53 @@ class ReplicaManager:
         dirty = self.dirty
         self.dirty = []
         self._write_scheduled = False
+        changed = []
         for partition in dirty:
             partition.dirty = False
             if partition.log is None:
+                changed.append(partition)
                 continue
             try:
                 partition.log.write_staged()
             except LogDirOffline as error:
                 log.error("%s-%d: %s", partition.topic, partition.index, error)
+                changed.append(partition)
                 continue
-            partition.advance()
-        for partition in dirty:
+            if partition.followers:
+                self._replicate(partition, changed)
+            elif partition.advance():
+                changed.append(partition)
+        for partition in changed:
             if partition.waiters is not None:
                 partition.notify()
+
+    def _replicate(self, partition: Partition, changed: list[Partition]) -> None:
+        """A partition with followers was written: they fetch what is new; consumers wait for the
+        high watermark."""
+        for following in partition.followings or ():
+            following.appended(partition)
+        if partition.advance(self._clock.now_ms()):
+            partition.tell_followers(at_once=self.spread)
+            changed.append(partition)
+
+    def settle(self, partition: Partition) -> None:
+        """The ISR is another: the high watermark may go on."""
+        if partition.advance(self._clock.now_ms()):
+            self.visible(partition)
+
+    def visible(self, partition: Partition) -> None:
+        """The high watermark has moved: wake all who wait for it, here and on the followers."""
+        partition.tell_followers(at_once=self.spread)
+        partition.notify()
 
     # --- requests of the controller
 
     def leader_and_isr(self, request: LeaderAndIsrRequest) -> LeaderAndIsrResponse:
-        """Become leader or follower of partitions (kafka-protocol LeaderAndIsr, versions 5 to 7: by
-        topic id).
+        """Become leader or follower of partitions: a request of version 5 or later (by topic id),
+        whose controller and broker epoch were checked.
         """
+        self.write_staged()
         response = LeaderAndIsrResponse()
-        if request.controller_epoch < self._controller_epoch:
-            response.error_code = ErrorCode.STALE_CONTROLLER_EPOCH
-            return response
-        self._controller_epoch = request.controller_epoch
         for topic in request.topic_states:
             answers = LeaderAndIsrTopicError(topic_id=topic.topic_id)
             for state in topic.partition_states:
@@ -173,46 +240,71 @@ class ReplicaManager:
         return response
 
     def _apply(self, topic: str, topic_id: bytes, state: LeaderAndIsrPartitionState) -> ErrorCode:
+        partition = self.partition(topic, state.partition_index)
+        if partition is None:
+            if self.broker_id not in state.replicas:
+                return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+            partition = Partition(self.broker_id, topic, state.partition_index, topic_id)
+            partition.lag_ms = self._lag_ms
+            partition.eligible = self._alive
+            self.topics.setdefault(topic, {})[state.partition_index] = partition
+            code = self._take_role(partition, state)
+            if code == ErrorCode.INCONSISTENT_TOPIC_ID:
+                self._let_go(partition)  # what lies there belongs to a former topic
+            return code
+        if topic_id != partition.topic_id and ZERO_UUID not in (topic_id, partition.topic_id):
+            return ErrorCode.INCONSISTENT_TOPIC_ID
+        present = partition.log is not None
+        if state.leader_epoch < partition.leader_epoch:
+            return ErrorCode.STALE_CONTROLLER_EPOCH
+        if state.leader_epoch == partition.leader_epoch and present:
+            return self._learn_id(partition, topic_id)
         if self.broker_id not in state.replicas:
             return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
-        partition = self.partition(topic, state.partition_index)
-        if partition is not None:
-            if partition.topic_id != topic_id:
-                return ErrorCode.INCONSISTENT_TOPIC_ID
-            if state.leader_epoch < partition.leader_epoch or (
-                state.leader_epoch == partition.leader_epoch and partition.log is not None
-            ):
-                return ErrorCode.STALE_CONTROLLER_EPOCH
-        else:
-            partition = Partition(self.broker_id, topic, state.partition_index, topic_id)
-            self.topics.setdefault(topic, {})[state.partition_index] = partition
+        if state.partition_epoch < partition.partition_epoch and present:
+            return ErrorCode.NONE  # older news than what is known
+        if partition.topic_id == ZERO_UUID:
+            partition.topic_id = topic_id
         return self._take_role(partition, state)
+
+    def _learn_id(self, partition: Partition, topic_id: bytes) -> ErrorCode:
+        """Nothing new but a topic id that was missing (IBP raised to 2.8)."""
+        assert partition.log is not None
+        if partition.topic_id != ZERO_UUID or topic_id == ZERO_UUID:
+            return ErrorCode.STALE_CONTROLLER_EPOCH
+        try:
+            partition.log.assign_topic_id(topic_id)
+        except StorageError as error:
+            return code_of(error)
+        partition.topic_id = topic_id
+        return ErrorCode.NONE
+
+    def _alive(self, broker_id: int) -> bool:
+        return broker_id in self.metadata.view.brokers
 
     def _take_role(self, partition: Partition, state: LeaderAndIsrPartitionState) -> ErrorCode:
         topic, index = partition.topic, partition.index
+        was_leader = partition.is_leader and partition.log is not None
         try:
             if partition.log is None:
                 partition.log = self.logs.get_or_create(
                     topic, index, self._config_of(topic), partition.topic_id, self._clock.now_ms()
                 )
+        except InconsistentTopicId as error:
+            log.error("%s-%d cannot be hosted: %s", topic, index, error)
+            return ErrorCode.INCONSISTENT_TOPIC_ID
         except StorageError as error:
             log.error("%s-%d cannot be hosted: %s", topic, index, error)
             return ErrorCode.KAFKA_STORAGE_ERROR
-        was_leader = partition.is_leader
-        became_leader = state.leader == self.broker_id and (
-            not was_leader or partition.leader_epoch != state.leader_epoch
-        )
-        partition.leader = state.leader
-        partition.leader_epoch = state.leader_epoch
-        partition.partition_epoch = state.partition_epoch
-        partition.replicas = tuple(state.replicas)
-        partition.isr = tuple(state.isr)
-        if became_leader:
-            partition.leader_epoch_start = partition.log.end_offset
-            partition.log.epochs.assign(state.leader_epoch, partition.log.end_offset)
-        partition.advance()
+        if state.leader == self.broker_id:
+            self.replication.stop(partition)
+            partition.lead(state, self._clock.now_ms())
+        else:
+            partition.follow(state)
+            self.replication.follow(partition)
         partition.notify()
-        if became_leader and topic in self._watchers:
+        partition.tell_followers(at_once=True)
+        if partition.is_leader and not was_leader and topic in self._watchers:
             self._watchers[topic][0](partition)
         elif was_leader and not partition.is_leader:
             self._resigned(partition)
@@ -224,12 +316,10 @@ class ReplicaManager:
             watcher[1](partition)
 
     def stop_replica(self, request: StopReplicaRequest) -> StopReplicaResponse:
-        """Stop hosting partitions, with their data where asked (StopReplica versions 3 and 4)."""
+        """Stop replicas, and delete them where asked: a request of version 3 or later, whose
+        controller and broker epoch were checked."""
+        self.write_staged()
         response = StopReplicaResponse()
-        if request.controller_epoch < self._controller_epoch:
-            response.error_code = ErrorCode.STALE_CONTROLLER_EPOCH
-            return response
-        self._controller_epoch = request.controller_epoch
         for topic in request.topic_states:
             for state in topic.partition_states:
                 code = self._stop(
@@ -252,15 +342,10 @@ class ReplicaManager:
         if partition is not None:
             if 0 <= leader_epoch < partition.leader_epoch:
                 return ErrorCode.FENCED_LEADER_EPOCH
-            partitions = self.topics[topic]
-            del partitions[index]
-            if not partitions:
-                del self.topics[topic]
-            partition.leader = -1
-            partition.log = None
-            self._resigned(partition)
-            partition.notify()
-        if delete and self.logs.get(topic, index) is not None:
+            self.replication.stop(partition)
+            if delete:
+                self._let_go(partition)
+        if delete:
             try:
                 self.logs.delete(topic, index, self._clock.now_ms())
             except StorageError as error:
@@ -268,13 +353,26 @@ class ReplicaManager:
                 return ErrorCode.KAFKA_STORAGE_ERROR
         return ErrorCode.NONE
 
+    def _let_go(self, partition: Partition) -> None:
+        partitions = self.topics[partition.topic]
+        del partitions[partition.index]
+        if not partitions:
+            del self.topics[partition.topic]
+        partition.leader = -1
+        partition.log = None
+        self._resigned(partition)
+        partition.notify()
+        partition.tell_followers(at_once=True)
+
     def log_dir_failed(self) -> None:
         """A log directory went offline: its replicas have no log any more."""
         for partition in self.partitions():
             if partition.log is not None and self._gone(partition):
+                self.replication.stop(partition)
                 partition.log = None
                 self._resigned(partition)
                 partition.notify()
+                partition.tell_followers(at_once=True)
 
     def _gone(self, partition: Partition) -> bool:
         try:

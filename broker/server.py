@@ -9,12 +9,14 @@ import asyncio
 import logging
 import os
 import signal
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from broker.auto_topics import ask_for
 from broker.clock import Clock, SystemClock
 from broker.cluster import layout
-from broker.cluster.configs import ConfigStore
+from broker.cluster.configs import BROKERS, TOPICS, ConfigStore
 from broker.cluster.features import (
     LATEST,
     SUPPORTED,
@@ -25,9 +27,9 @@ from broker.cluster.features import (
 )
 from broker.cluster.layout import BadContent
 from broker.cluster.local import LocalStore
-from broker.cluster.membership import Membership
+from broker.cluster.membership import Membership, new_broker_id
 from broker.cluster.old_offsets import OldOffsets
-from broker.cluster.store import StoreFailed
+from broker.cluster.store import Store, StoreError
 from broker.cluster.view import (
     OFFSETS_TOPIC,
     SHARE_STATE_TOPIC,
@@ -38,9 +40,12 @@ from broker.cluster.view import (
 from broker.config import BrokerConfig, ConfigError, TopicSpec
 from broker.connections import Connections
 from broker.context import Node
-from broker.controller.channel import LocalChannel
+from broker.control import ControlPlane
+from broker.controller.channel import BrokerChannel, LocalChannel
+from broker.controller.reign import Balance
 from broker.controller.run import Controller
-from broker.controller.topics import Defaults, Refusal, TopicWish
+from broker.controller.state import Broker
+from broker.controller.topics import TopicWish
 from broker.coordinator import Coordinator
 from broker.dispatch import Dispatcher
 from broker.dynamic_configs import DynamicConfigs
@@ -49,13 +54,15 @@ from broker.groups.machine import GroupMachine
 from broker.housekeeping import Housekeeping
 from broker.producer_ids import ProducerIds
 from broker.replicas import ReplicaManager
+from broker.replication import Replication
 from broker.sessions import FetchSessions
 from broker.transactions.machine import TransactionMachine
 from broker.transactions.state import EndMarkers
+from protocol.errors import ErrorCode
 from storage.errors import StorageError
 from storage.filesystem import FileSystem, MemoryFileSystem, RealFileSystem
 from storage.manager import LogManager
-from storage.metafiles import InconsistentLogDir
+from storage.metafiles import InconsistentLogDir, known_broker_id
 
 if TYPE_CHECKING:
     from broker.shares.state import ShareStates
@@ -67,6 +74,10 @@ log = logging.getLogger("odradek.server")
 STORE_FILE = "odradek-metadata.sqlite"
 """In the first log directory; Apache Kafka ignores files there that it does not know."""
 MEMORY_DIR = "/memory"
+PATIENCE_MS = 2000
+"""Beyond a session timeout, for the end of the session that a killed broker has left behind."""
+INTRODUCTION_S = 10.0
+"""How long a start waits for the controller to tell of the cluster."""
 SESSION_EVICTION_MS = 120_000
 """Age from which a fetch session may make room for a new one; a constant in Apache Kafka too."""
 
@@ -75,9 +86,16 @@ class Server:
     """One broker."""
 
     def __init__(
-        self, config: BrokerConfig, *, memory: bool = False, clock: Clock | None = None
+        self,
+        config: BrokerConfig,
+        *,
+        memory: bool = False,
+        clock: Clock | None = None,
+        store: Store | None = None,
     ) -> None:
+        """`store`: a session of a store that brokers of this process share; not started yet."""
         self.config = config
+        self._given_store = store
         self.memory = memory
         self.clock = clock or SystemClock()
         self.node = Node()
@@ -92,16 +110,27 @@ class Server:
         """Serve when this returns. Raises ConfigError with a sentence for whoever started the
         broker.
         """
-        config, clock, node = self.config, self.clock, self.node
+        self._store = self._choose_store()
         try:
-            self._store = LocalStore(self._store_path())
-            await self._store.start()
-        except (StoreFailed, OSError) as error:
-            raise ConfigError(f"{getattr(error, 'detail', None) or error}") from error
+            await self._start(topics)
+        except BaseException as error:
+            # At once, so that the next start need not wait for the end of this one's session.
+            await self._store.close()
+            if isinstance(error, StoreError):
+                raise ConfigError(f"{error.detail or error}.") from error
+            raise
+
+    async def _start(self, topics: list[TopicSpec]) -> None:
+        config, clock, node = self.config, self.clock, self.node
+        await self._store.start()
+        await self._settle_id()
         self._membership = Membership(
             self._store, config.broker_id, clock, rack=config.broker_rack, features=SUPPORTED
         )
-        node.cluster_id = await self._membership.prepare(LATEST)
+        # A cluster in ZooKeeper may have brokers of Apache Kafka 3.9, which end when they meet a
+        # finalized feature: there UpdateFeatures decides.
+        first_features = None if config.zookeeper_connect else LATEST
+        node.cluster_id = await self._membership.prepare(first_features)
         node.broker_id = config.broker_id
         node.config = config
         node.clock = clock
@@ -113,8 +142,16 @@ class Server:
         node.metadata = MetadataCache(node.cluster_id)
         self._load_logs(dynamic)
         node.replicas = ReplicaManager(
-            config.broker_id, node.logs, node.metadata, dynamic.for_topic, clock
+            config.broker_id,
+            node.logs,
+            node.metadata,
+            dynamic.for_topic,
+            clock,
+            lag_ms=config.replica_lag_time_max_ms,
+            spread=bool(config.replica_selector_class),
         )
+        node.control = ControlPlane(node.replicas, node.metadata, node.configs, self._epoch)
+        node.replication = node.replicas.replication = Replication(node, self._epoch)
         node.sessions = FetchSessions(
             config.max_incremental_fetch_session_cache_slots,
             SESSION_EVICTION_MS,
@@ -123,16 +160,51 @@ class Server:
         self._coordinate(node)
         self._bind()
         await self._join(node, dynamic)
-        await self._declare(topics)
+        alone = node.controller.active
+        if alone:
+            await self.declare(topics)
         self._housekeeping = Housekeeping(node.logs, config, clock)
         self._housekeeping.start()
         self._connections.serve()
+        if not alone:
+            # A controller elsewhere can tell of the cluster only now.
+            own = config.broker_id
+            await node.metadata.wait_until(lambda view: own in view.brokers, INTRODUCTION_S)
+            await self.declare(topics)
+
+    def _choose_store(self) -> Store:
+        """ZooKeeper where one is named, the embedded store otherwise. Raises ConfigError."""
+        if self._given_store is not None:
+            return self._given_store
+        if not self.config.zookeeper_connect:
+            return LocalStore(self._store_path())
+        from broker.cluster.zookeeper import ZooKeeperStore
+        from broker.cluster.zookeeper_options import options
+
+        return ZooKeeperStore(options(self.config, os.environ))
+
+    def session(self) -> Store:
+        """A session of this broker's embedded store, for another broker of the process."""
+        assert isinstance(self._store, LocalStore)
+        return self._store.session()
+
+    async def _settle_id(self) -> None:
+        """A broker without an id takes that of its directories, or a new one."""
+        if self.config.broker_id >= 0:
+            return
+        found = known_broker_id(self._fs, self._dirs)
+        if found is None:
+            found = await new_broker_id(self._store, self.config.reserved_broker_max_id)
+        self.config.take_id(found)
 
     def _store_path(self) -> str | None:
         if self.memory:
             return None
         first = self._dirs[0]
-        self._fs.mkdir(first)
+        try:
+            self._fs.mkdir(first)
+        except OSError as error:
+            raise ConfigError(str(error)) from error
         return f"{first}/{STORE_FILE}"
 
     async def _watch_features(self, node: Node) -> None:
@@ -250,28 +322,51 @@ class Server:
     async def _join(self, node: Node, dynamic: DynamicConfigs) -> None:
         """Register, stand for controller, and learn this broker's partitions."""
         config = self.config
-        await self._membership.register(
-            tuple(
-                layout.Endpoint(e.name, e.host, e.port, e.protocol)
-                for e in config.advertised_listeners
-            )
+        self._membership.endpoints = tuple(
+            layout.Endpoint(e.name, e.host, e.port, e.protocol) for e in config.advertised_listeners
         )
+        if taken := await self._membership.address_in_use():
+            raise ConfigError(f"{taken} is advertised by another broker of this cluster.")
+        patience_s = (config.zookeeper_session_timeout_ms + PATIENCE_MS) / 1000
+        await self._membership.register(patience_s=patience_s)
         node.controller = Controller(
             self._store,
             self._membership,
             self.clock,
-            lambda _: LocalChannel(node.replicas, node.metadata, node.configs),
+            self._channel,
             listener=config.inter_broker_listener_name,
             unclean=lambda topic: dynamic.for_topic(topic).unclean_leader_election_enable,
+            balance=self._balance(),
         )
+        node.configs.subscribe(self._settings_changed)
         await node.controller.start()
-        await node.controller.drained()
-        node.producer_ids = ProducerIds(
-            lambda: node.controller.allocate_producer_ids(config.broker_id, self._membership.epoch),
-            self.clock,
+        await node.controller.drained(config.broker_id)
+        node.replication.start()
+        node.producer_ids = ProducerIds(node.replication.allocate_producer_ids, self.clock)
+
+    def _balance(self) -> Balance | None:
+        config = self.config
+        if not config.auto_leader_rebalance_enable:
+            return None
+        return Balance(
+            config.leader_imbalance_check_interval_seconds,
+            config.leader_imbalance_per_broker_percentage,
         )
 
-    async def _declare(self, topics: list[TopicSpec]) -> None:
+    def _settings_changed(self, kind: str, name: str) -> None:
+        if kind in (TOPICS, BROKERS):
+            self.node.controller.reconsider(name if kind == TOPICS else None)
+
+    def _epoch(self) -> int:
+        return self._membership.epoch
+
+    def _channel(self, broker: Broker) -> BrokerChannel:
+        """The controller's way to a broker."""
+        if broker.id == self.config.broker_id:
+            return LocalChannel(self.node.control)
+        return self.node.replication.channel(broker)
+
+    async def declare(self, topics: list[TopicSpec]) -> None:
         """Create the topics of the command line that are not there yet."""
         wishes = [
             TopicWish(topic.name, topic.partitions, configs=topic.configs)
@@ -280,17 +375,17 @@ class Server:
         ]
         if not wishes:
             return
-        defaults = Defaults(self.config.num_partitions, self.config.default_replication_factor)
-        answers = await self.node.controller.create_topics(wishes, defaults)
-        for wish, answer in zip(wishes, answers, strict=True):
-            if isinstance(answer, Refusal):
-                raise ConfigError(f"Topic {wish.name} cannot be created: {answer.message}.")
-        await self.node.controller.drained()
+        for wish, refusal in zip(wishes, await ask_for(self.node, wishes), strict=True):
+            if refusal is not None and refusal.code != ErrorCode.TOPIC_ALREADY_EXISTS:
+                raise ConfigError(f"Topic {wish.name} cannot be created: {refusal.message}.")
+        await self.node.controller.drained(self.config.broker_id)
 
     async def stop(self) -> None:
         """Finish what is under way and leave the directories clean."""
         node = self.node
+        await node.replication.hand_over()
         await self._connections.close()
+        await node.replication.close()
         await self._housekeeping.stop()
         await node.groups.close()
         await node.transactions.close()
@@ -309,7 +404,7 @@ class Server:
         await self._store.close()
 
 
-async def _serve(config: BrokerConfig, *, memory: bool, topics: list[TopicSpec]) -> None:
+async def _serve(configs: Sequence[BrokerConfig], *, memory: bool, topics: list[TopicSpec]) -> None:
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -317,23 +412,36 @@ async def _serve(config: BrokerConfig, *, memory: bool, topics: list[TopicSpec])
             loop.add_signal_handler(number, ended.set)
         except NotImplementedError:  # Windows
             signal.signal(number, lambda *_: loop.call_soon_threadsafe(ended.set))
-    server = Server(config, memory=memory)
-    started = loop.time()
-    await server.start(topics)
-    endpoint = config.advertised_listeners[0]
-    address = f"{endpoint.host}:{endpoint.port}"
-    log.info("[KafkaServer id=%d] started in %.3f s", config.broker_id, loop.time() - started)
-    print(f"Odradek serves {address}; try: kcat -b {address} -L", flush=True)  # noqa: T201
-    await ended.wait()
-    log.info("[KafkaServer id=%d] shutting down", config.broker_id)
-    await server.stop()
-    log.info("[KafkaServer id=%d] shut down completed", config.broker_id)
+    servers: list[Server] = []
+    try:
+        for config in configs:
+            started = loop.time()
+            store = servers[0].session() if servers else None
+            server = Server(config, memory=memory, store=store)
+            await server.start(topics if len(configs) == 1 else [])
+            servers.append(server)
+            spent = loop.time() - started
+            log.info("[KafkaServer id=%d] started in %.3f s", config.broker_id, spent)
+        if len(servers) > 1:
+            await servers[-1].declare(topics)
+        ends = [server.config.advertised_listeners[0] for server in servers]
+        addresses = ",".join(f"{end.host}:{end.port}" for end in ends)
+        print(f"Odradek serves {addresses}; try: kcat -b {addresses} -L", flush=True)  # noqa: T201
+        await ended.wait()
+    finally:
+        for server in reversed(servers):
+            log.info("[KafkaServer id=%d] shutting down", server.config.broker_id)
+            await server.stop()
+            log.info("[KafkaServer id=%d] shut down completed", server.config.broker_id)
 
 
-def run(config: BrokerConfig, *, memory: bool, topics: list[TopicSpec]) -> int:
-    """Serve until SIGTERM or SIGINT; the exit status. Raises ConfigError with a sentence."""
+def run(configs: Sequence[BrokerConfig], *, memory: bool, topics: list[TopicSpec]) -> int:
+    """Serve until SIGTERM or SIGINT; the exit status. Raises ConfigError with a sentence.
+
+    Several brokers share the embedded store of the first one.
+    """
     _raise_descriptor_limit()
-    asyncio.run(_serve(config, memory=memory, topics=topics))
+    asyncio.run(_serve(configs, memory=memory, topics=topics))
     return 0
 
 

@@ -7,8 +7,12 @@ changes the table, its answer leaves out partitions of which there is nothing ne
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from protocol.errors import ErrorCode
+
+if TYPE_CHECKING:
+    from broker.following import FollowerSession
 
 INVALID_SESSION_ID = 0
 INITIAL_EPOCH = 0
@@ -52,6 +56,7 @@ class Session:
         "by_id",
         "created_ms",
         "epoch",
+        "following",
         "partitions",
         "privileged",
         "session_id",
@@ -66,6 +71,8 @@ class Session:
         self.created_ms = now_ms
         self.used_ms = now_ms
         self.partitions: dict[PartitionKey, FetchedPartition] = {}
+        self.following: FollowerSession | None = None
+        """Of a following broker: which partitions have something to tell."""
 
 
 def next_epoch(epoch: int) -> int:
@@ -109,7 +116,7 @@ class FetchSessions:
         if oldest is None:
             return False
         if now_ms - oldest.used_ms > self._eviction_ms:
-            del self._sessions[oldest.session_id]
+            self.remove(oldest.session_id)
             return True
         smallest = min(
             (s for s in self._sessions.values() if privileged or not s.privileged),
@@ -120,12 +127,18 @@ class FetchSessions:
             return False
         if len(smallest.partitions) >= size and smallest.privileged >= privileged:
             return False
-        del self._sessions[smallest.session_id]
+        self.remove(smallest.session_id)
         return True
+
+    def get(self, session_id: int) -> Session | None:
+        """The session, or None."""
+        return self._sessions.get(session_id)
 
     def remove(self, session_id: int) -> None:
         """Forget a session; an unknown one is no error."""
-        self._sessions.pop(session_id, None)
+        session = self._sessions.pop(session_id, None)
+        if session is not None and session.following is not None:
+            session.following.close()
 
     def resume(
         self, session_id: int, epoch: int, now_ms: int, *, by_id: bool
@@ -154,7 +167,7 @@ class FetchSessions:
         for asked in changed:
             present = session.partitions.get(asked.key)
             if present is not None:
-                asked.name = present.name
+                asked.name = asked.name or present.name
                 asked.sent_high_watermark = present.sent_high_watermark
                 asked.sent_log_start_offset = present.sent_log_start_offset
             session.partitions[asked.key] = asked

@@ -21,7 +21,15 @@ from fnmatch import fnmatchcase
 from compat import corpus
 from compat.compare import Difference, Entry, Explained, in_span
 from compat.generate import generated_items
-from compat.offered import COVERED, NEVER_REFUSED, NEW, OFFERED, OLD, judge_of
+from compat.offered import (
+    COVERED,
+    ENDS_THE_BROKER,
+    NEVER_REFUSED,
+    NEW,
+    OFFERED,
+    OLD,
+    judge_of,
+)
 from compat.play import Item, Judge, Live, Player, Report
 from compat.recording import Recording, write_recordings
 from compat.reference import (
@@ -239,7 +247,8 @@ def uncovered(report: Report) -> list[str]:
     for api, (low, high) in OFFERED.items():
         for version in range(low, high + 1):
             good, bad = report.accepted[api, version], report.refused[api, version]
-            if not good or (bad < 2 and (api, version) not in NEVER_REFUSED):
+            granted = good or api in ENDS_THE_BROKER
+            if not granted or (bad < 2 and (api, version) not in NEVER_REFUSED):
                 lacking.append(f"{api} v{version}: {good} accepted, {bad} refused")
     return lacking
 
@@ -298,7 +307,7 @@ def run(arguments: argparse.Namespace) -> int:
         known, unknown = explained.split(report.differences)
         unknown = lasting(player, items, explained, unknown)
     if arguments.record:
-        write_recordings(report)
+        write_recordings(report, keep=bool(arguments.api or arguments.case))
     if arguments.show_explained:
         print_differences(known, arguments.each)
     print_differences(unknown, arguments.each)

@@ -59,6 +59,13 @@ COVERED = {
     "WriteTxnMarkers": (0, 2),
     "DescribeTransactions": (0, 0),
     "ListTransactions": (0, 2),
+    "ElectLeaders": (0, 2),
+    "LeaderAndIsr": (0, 7),
+    "StopReplica": (0, 4),
+    "UpdateMetadata": (0, 8),
+    "ControlledShutdown": (0, 3),
+    "AlterPartition": (0, 3),
+    "AllocateProducerIds": (0, 0),
 }
 """What the corpus has cases for; a broker that offers anything else has outgrown it."""
 
@@ -67,6 +74,9 @@ _WITH_HANDLER = {api.name for api in API_BY_KEY.values() if api.stem in _STEMS}
 OFFERED = {name: span for name, span in COVERED.items() if name in _WITH_HANDLER}
 """The part of it that this working tree offers; Odradek's own ApiVersions answer is held against
 it, and only these cases are played on Odradek. References are recorded for all."""
+
+ENDS_THE_BROKER = ("ControlledShutdown",)
+"""Granted, it would end the broker that is compared: only refusals are."""
 
 LAST_OF_OLD = {
     **{name: high for name, (_, high) in COVERED.items()},

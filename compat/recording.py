@@ -48,18 +48,25 @@ class Recording:
         ]
 
 
-def write_recordings(report: "Report", folder: pathlib.Path = FOLDER) -> None:
-    """Writes one file for each judge of a run."""
+def write_recordings(
+    report: "Report", folder: pathlib.Path = FOLDER, *, keep: bool = False
+) -> None:
+    """Writes one file for each judge of a run; with `keep`, cases that were not played stay."""
     folder.mkdir(parents=True, exist_ok=True)
     judges = sorted({key.split(" ", 1)[0] for key in report.transcripts})
     for judge in judges:
+        path = folder / f"{judge}.jsonl.gz"
+        lines: dict[str, str] = {}
+        if keep and path.exists():
+            with gzip.open(path, "rt") as before:
+                lines = {json.loads(line)[0]: line.rstrip("\n") for line in before}
+        for key, steps in report.transcripts.items():
+            name, case = key.split(" ", 1)
+            if name == judge:
+                told = [[s.label, s.api, s.version, s.kind, s.answer, s.errors] for s in steps]
+                lines[case] = json.dumps([case, told], separators=(",", ":"))
         with (
-            open(folder / f"{judge}.jsonl.gz", "wb") as raw,
+            open(path, "wb") as raw,
             gzip.GzipFile(fileobj=raw, mode="wb", mtime=0, filename="") as packed,
         ):
-            for key, steps in sorted(report.transcripts.items()):
-                name, case = key.split(" ", 1)
-                if name == judge:
-                    told = [[s.label, s.api, s.version, s.kind, s.answer, s.errors] for s in steps]
-                    line = json.dumps([case, told], separators=(",", ":"))
-                    packed.write(line.encode() + b"\n")
+            packed.writelines(lines[case].encode() + b"\n" for case in sorted(lines))

@@ -6,7 +6,7 @@ Formats are Apache Kafka 3.9's in ZooKeeper mode: meta.properties version 0 with
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from storage.errors import StorageError
@@ -64,14 +64,23 @@ def format_properties(properties: Mapping[str, str]) -> str:
 
 
 def read_meta_properties(fs: FileSystem, directory: str) -> dict[str, str] | None:
-    """The properties of a log directory, None when it has none yet (a new one).
-
-    A broker without a configured id finds the one it had in `broker.id`. Raises OSError.
-    """
+    """The properties of a log directory, None when it has none yet (a new one). Raises OSError."""
     path = f"{directory}/{META_PROPERTIES}"
     if not fs.exists(path):
         return None
     return parse_properties(fs.read_bytes(path).decode("utf-8", "replace"))
+
+
+def known_broker_id(fs: FileSystem, directories: Iterable[str]) -> int | None:
+    """The id of the broker that these directories belong to: that of the first one that says."""
+    for directory in directories:
+        try:
+            text = (read_meta_properties(fs, directory) or {}).get("broker.id", "")
+        except OSError:
+            continue  # reported when the directory is loaded
+        if text.isascii() and text.isdigit():
+            return int(text)
+    return None
 
 
 def write_meta_properties(fs: FileSystem, directory: str, broker_id: int, cluster_id: str) -> None:

@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 def truncate_to(log: Log, offset: int) -> None:
     """See `Log.truncate_to`."""
     if offset >= log.end_offset:
+        # An epoch that this replica led without writing anything is not the log's.
+        log.epochs.truncate_from_end(log.end_offset)
         return
     if log.failure is not None:
         raise log.fail(log.failure)

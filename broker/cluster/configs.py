@@ -18,6 +18,7 @@ from broker.clock import Clock
 from broker.cluster import layout
 from broker.cluster.store import (
     BadVersion,
+    ConnectionLoss,
     Create,
     Delete,
     MultiFailed,
@@ -25,6 +26,7 @@ from broker.cluster.store import (
     NoNode,
     Op,
     SessionEvent,
+    SessionExpired,
     SetData,
     Store,
     StoreError,
@@ -65,6 +67,8 @@ class ConfigStore:
         self._noticed: dict[str, int] = {}
         """Change notices present in the store -> when this broker first saw them (ms)."""
         self._wake = asyncio.Event()
+        self._session = asyncio.Event()
+        """Set while there is a session that can be asked."""
         self._task: asyncio.Task[None] | None = None
 
     # --- reading (no waiting) --------------------------------------------------------------------
@@ -99,12 +103,14 @@ class ConfigStore:
     async def start(self) -> None:
         """Read everything and begin to watch. Raises StoreError."""
         await self._load()
+        self._session.set()
         self._store.listen(self._on_session)
         self._task = asyncio.get_running_loop().create_task(self._follow())
 
     async def close(self) -> None:
         """Stop following changes; what is in memory stays readable."""
         task, self._task = self._task, None
+        self._session.set()
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
@@ -113,6 +119,9 @@ class ConfigStore:
         if event in (SessionEvent.RECONNECTED, SessionEvent.CONNECTED):
             self._stale = True
             self._wake.set()
+            self._session.set()
+        else:
+            self._session.clear()
 
     def _on_watch(self, _: WatchEvent) -> None:
         self._wake.set()
@@ -133,6 +142,8 @@ class ConfigStore:
                 log.exception("a config change could not be taken over")
 
     async def _load(self) -> None:
+        # What becomes known while we read (`ensure_topics`) is newer than our lists.
+        before = {kind: set(known) for kind, known in self._entities.items()}
         names = await self._store.children(layout.CONFIG_CHANGES, self._on_watch)
         self._note(names)
         self._last_change = max((layout.sequence_of(name) for name in names), default=-1)
@@ -142,7 +153,7 @@ class ConfigStore:
             kind, _, name = path.partition("/")
             self._adopt(kind, name, node[0] if node else None, present=node is not None)
         present = set(entities)
-        for kind, known in self._entities.items():
+        for kind, known in before.items():
             for name in [n for n in known if f"{kind}/{n}" not in present]:
                 self._adopt(kind, name, None, present=False)
         self._stale = False
@@ -231,12 +242,24 @@ class ConfigStore:
     # --- topics that come and go -----------------------------------------------------------------
 
     async def ensure_topics(self, names: Iterable[str]) -> None:
-        """Read the settings of topics not yet known: a creation sends no change notice."""
+        """Read the settings of topics not yet known: a creation sends no change notice.
+
+        Waits while the store cannot be reached: a partition led under other settings than its
+        topic's could accept what it must not. Raises StoreError.
+        """
         known = self._entities.setdefault(TOPICS, {})
         missing = [name for name in names if name not in known]
         if not missing:
             return
-        nodes = await self._store.get_many([layout.config_path(TOPICS, name) for name in missing])
+        paths = [layout.config_path(TOPICS, name) for name in missing]
+        while True:
+            try:
+                nodes = await self._store.get_many(paths)
+                break
+            except (ConnectionLoss, SessionExpired):
+                if self._task is None:
+                    raise
+            await self._session.wait()
         for name, node in zip(missing, nodes, strict=True):
             if node is not None:
                 self._adopt(TOPICS, name, node[0], present=True)

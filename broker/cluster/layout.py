@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+CONSUMERS = "/consumers"
 CONTROLLER = "/controller"
 CONTROLLER_EPOCH = "/controller_epoch"
 CLUSTER_ID = "/cluster/id"
@@ -30,13 +31,15 @@ PRODUCER_ID_BLOCK = "/latest_producer_id_block"
 FEATURE = "/feature"
 
 NOTHING_FINALIZED: Mapping[str, int] = MappingProxyType({})
+SENSITIVE_PATHS = ("/config/users", "/config/brokers", "/delegation_token/tokens")
+"""Below these lie secrets: with zookeeper.set.acl only brokers may read them."""
 
 DEFAULT_ENTITY = "<default>"
 CONFIG_KINDS = ("topics", "clients", "users", "brokers", "ips")
 """Kinds of config entities with a node of their own from the first start on."""
 
 PERSISTENT_PATHS = (
-    "/consumers",
+    CONSUMERS,
     BROKER_IDS,
     TOPICS,
     CONFIG_CHANGES,

@@ -76,6 +76,12 @@ def _check_path(path: str) -> None:
         raise StoreError(path, "not a valid path")
 
 
+def _arm(watches: list[tuple[int, Watch]], session_id: int, watch: Watch) -> None:
+    """A watch armed twice on a node fires once."""
+    if (session_id, watch) not in watches:
+        watches.append((session_id, watch))
+
+
 class LocalTree:
     """The tree itself: applies transactions, keeps the file, fires watches. Used by LocalStore."""
 
@@ -198,10 +204,10 @@ class LocalTree:
         return self._nodes.get(path)
 
     def watch_data(self, path: str, session_id: int, watch: Watch) -> None:
-        self._data_watches.setdefault(path, []).append((session_id, watch))
+        _arm(self._data_watches.setdefault(path, []), session_id, watch)
 
     def watch_children(self, path: str, session_id: int, watch: Watch) -> None:
-        self._child_watches.setdefault(path, []).append((session_id, watch))
+        _arm(self._child_watches.setdefault(path, []), session_id, watch)
 
     # --- transactions -----------------------------------------------------------------------------
 

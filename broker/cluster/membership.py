@@ -4,6 +4,7 @@ The registration is an ephemeral node made by a multi of create (empty) and set,
 does it: the set's stat carries the creation's transaction id, which is the broker epoch (KIP-380).
 """
 
+import asyncio
 import logging
 import os
 from collections.abc import Callable, Mapping
@@ -23,6 +24,7 @@ from broker.cluster.store import (
     Stat,
     Store,
     StoreFailed,
+    WatchEvent,
     ensure_path,
 )
 
@@ -30,6 +32,8 @@ log = logging.getLogger("odradek.membership")
 
 TRIES = 10
 NO_FEATURES: Mapping[str, tuple[int, int]] = MappingProxyType({})
+LOOK_AGAIN_S = 1.0
+"""How often a registration that is in the way is looked at, beside its watch."""
 
 
 def random_uuid() -> bytes:
@@ -42,6 +46,13 @@ def random_uuid() -> bytes:
         value = bytes(raw)
         if not layout.encode_uuid(value).startswith("-"):
             return value
+
+
+async def new_broker_id(store: Store, reserved: int) -> int:
+    """An id that no broker of the cluster has had: above `reserved` and above all taken before."""
+    await ensure_path(store, layout.BROKER_SEQUENCE)
+    stat = await store.set(layout.BROKER_SEQUENCE, b"")
+    return reserved + stat.version
 
 
 class Membership:
@@ -70,6 +81,12 @@ class Membership:
             for name, (low, high) in features.items()
         }
         self._new_uuid = new_uuid
+        self._registered_in = 0
+
+    @property
+    def registered(self) -> bool:
+        """Whether the broker was registered in the present session."""
+        return self._registered_in != 0 and self._registered_in == self._store.session_id
 
     async def prepare(self, first_features: Mapping[str, int] | None = None) -> str:
         """Make sure of the common paths; returns the cluster id (drawn by the first broker).
@@ -80,11 +97,14 @@ class Membership:
         for path in layout.PERSISTENT_PATHS:
             await ensure_path(self._store, path)
         await ensure_path(self._store, layout.CLUSTER_ID[: layout.CLUSTER_ID.rfind("/")])
-        try:
-            data, _ = await self._store.get(layout.CLUSTER_ID)
-        except NoNode:
-            await self._found(first_features)
-            data, _ = await self._store.get(layout.CLUSTER_ID)
+        for _ in range(TRIES):
+            try:
+                data, _ = await self._store.get(layout.CLUSTER_ID)
+                break
+            except NoNode:
+                await self._found(first_features)
+        else:
+            raise StoreFailed(layout.CLUSTER_ID, "it cannot be created")
         self.cluster_id = layout.decode_cluster_id(data)
         return self.cluster_id
 
@@ -96,15 +116,21 @@ class Membership:
             ops.append(Create(layout.FEATURE, layout.encode_feature(features)))
         try:
             await self._store.multi(ops)
+        except ConnectionLoss:
+            pass  # done or not: the caller looks
         except MultiFailed as failed:
             if not isinstance(failed.error, NodeExists):
                 raise failed.error from None
             # another broker was faster: take its id
 
-    async def register(self, endpoints: tuple[Endpoint, ...] | None = None) -> int:
+    async def register(
+        self, endpoints: tuple[Endpoint, ...] | None = None, *, patience_s: float = 0
+    ) -> int:
         """Announce the broker with what it advertises (again after an expiry); the broker epoch.
 
-        Raises StoreFailed when a broker of that id is registered by somebody else.
+        `patience_s`: how long the registration of an earlier session may be in the way, as a
+        broker that was killed leaves it behind. Raises StoreFailed when a broker of that id is
+        registered by somebody else.
         """
         if endpoints is not None:
             self.endpoints = endpoints
@@ -112,7 +138,9 @@ class Membership:
         data = layout.encode_registration(
             Registration(self.endpoints, self._rack, self._clock.now_ms(), self._features)
         )
+        until = self._clock.monotonic() + patience_s
         for _ in range(TRIES):
+            session_id = self._store.session_id
             try:
                 results = await self._store.multi(
                     [Create(path, None, ephemeral=True), SetData(path, data, 0)]
@@ -121,11 +149,14 @@ class Membership:
                 if isinstance(error, MultiFailed) and not isinstance(error.error, NodeExists):
                     raise error.error from None
                 if await self._already_there(path, data):
+                    self._registered_in = session_id
                     return self.epoch
+                await self._outlast(path, until)
                 continue
             stat = results[1]
             assert isinstance(stat, Stat)
             self.epoch = stat.czxid
+            self._registered_in = session_id
             return self.epoch
         raise StoreFailed(path, "the broker could not be registered")
 
@@ -135,13 +166,37 @@ class Membership:
             present, stat = await self._store.get(path)
         except NoNode:
             return False
-        if stat.owner == self._store.session_id:
-            if present == data:
-                self.epoch = stat.czxid
-                return True
-            await self._store.delete(path)
+        if stat.owner != self._store.session_id:
             return False
-        raise StoreFailed(path, f"a broker with id {self.broker_id} is registered already")
+        if present == data:
+            self.epoch = stat.czxid
+            return True
+        await self._store.delete(path)
+        return False
+
+    async def _outlast(self, path: str, until: float) -> None:
+        """Wait while another session's registration is there. Raises StoreFailed at `until`."""
+        waited, changed = False, asyncio.Event()
+
+        def heard(_: WatchEvent) -> None:
+            changed.set()
+
+        while True:
+            changed.clear()
+            stat = await self._store.exists(path, heard)
+            if stat is None or stat.owner == self._store.session_id:
+                return
+            left = until - self._clock.monotonic()
+            if left <= 0:
+                raise StoreFailed(path, f"a broker with id {self.broker_id} is registered already")
+            if not waited:
+                log.warning("broker %d is registered by an earlier session", self.broker_id)
+                waited = True
+            try:
+                async with asyncio.timeout(min(left, LOOK_AGAIN_S)):
+                    await changed.wait()
+            except TimeoutError:
+                pass
 
     async def announce_dir_failure(self) -> None:
         """Tell the controller that a log directory of this broker failed (KIP-112)."""

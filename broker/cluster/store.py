@@ -4,11 +4,13 @@ A node holds bytes or None. Every change gets the next transaction id (zxid); a 
 of its creation (`czxid`) and of its last change of data (`mzxid`), and counts changes of its data
 (`version`, 0 at creation). Ephemeral nodes go with the session that made them. A watch fires once,
 after the change, and says only what kind of thing happened: read again, and arm again by that read.
+Equal watches armed on a node are one watch.
 
 Order promised: a session's operations take effect in the order they were called, and it hears a
-watch before the reply that shows the change. After `SUSPENDED` the fate of pending calls is unknown
-(`ConnectionLoss`: a write may have been done); `RECONNECTED` means same session, all watches gone;
-`EXPIRED` means all ephemerals of this session are gone; `CONNECTED` is a new session.
+watch before the reply that shows the change. After `SUSPENDED` the fate of pending writes is
+unknown (`ConnectionLoss`: a write may have been done), later calls wait until the connection is
+back; `RECONNECTED` means same session, all watches gone; `EXPIRED` means all ephemerals of this
+session are gone; `CONNECTED` is a new session.
 """
 
 from collections.abc import Callable, Sequence

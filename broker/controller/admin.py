@@ -5,6 +5,7 @@ Runs as events of the controller (`run.py`). A topic is created by one fenced tr
 nodes, in the order in which Apache Kafka creates them one by one; several topics share a multi.
 """
 
+import asyncio
 import logging
 from collections import ChainMap
 from collections.abc import Mapping, Sequence
@@ -120,17 +121,19 @@ class Admin:
         ]
         outcomes = await self._reign.fence.write(groups) if groups else []
         notices = Notices()
+        made: list[str] = []
         for i, (at, plan, topic_id) in enumerate(plans):
             outcome = await self._over_old_config(outcomes[i], groups[i], plan)
             if isinstance(outcome, StoreError):
                 refusals.append((at, _refusal(outcome, plan.name)))
                 continue
             topic = state.add_topic(plan.name, TopicNode(topic_id, plan.assignments))
-            await self._reign.arm(plan.name)
+            made.append(plan.name)
             for index, leadership in firsts[i].items():
                 partition = topic.partitions[index]
                 partition.state, partition.version = leadership, 0
                 notices.leads((plan.name, index), leadership.isr, new=True)
+        await asyncio.gather(*map(self._reign.arm, made))
         if plans:
             self._reign.send(notices)
         return refusals

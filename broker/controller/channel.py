@@ -2,26 +2,35 @@
 
 A channel sends one request at a time and does not give up while its broker is registered; the queue
 keeps the order in which the controller made them. `LocalChannel` is the way to the broker in this
-process; a network channel has the same two methods.
+process, `NetworkChannel` to any other.
 """
 
 import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from broker.cluster.configs import ConfigStore
-from broker.cluster.view import LEADER_DURING_DELETE
-from broker.controller.requests import ControlRequest
-from protocol.messages.leader_and_isr import LeaderAndIsrRequest, LeaderAndIsrResponse
-from protocol.messages.stop_replica import StopReplicaRequest, StopReplicaResponse
-from protocol.messages.update_metadata import UpdateMetadataRequest, UpdateMetadataResponse
+from broker.controller.requests import ControlRequest, ControlResponse
+from protocol.messages.leader_and_isr import (
+    LeaderAndIsrRequest,
+    LeaderAndIsrResponse,
+    LeaderAndIsrTopicError,
+)
+from protocol.messages.stop_replica import StopReplicaRequest
+
+if TYPE_CHECKING:
+    from broker.control import ControlPlane
+    from broker.ibp import Versions
+    from broker.peer import Peer
 
 log = logging.getLogger("odradek.controller")
 
-ControlResponse = LeaderAndIsrResponse | UpdateMetadataResponse | StopReplicaResponse
 OnResponse = Callable[[ControlRequest, ControlResponse], None]
+
+RETRY_S = 0.1
+"""Before a request that did not get through is sent again."""
+RECOVERY_SINCE = 6
 
 
 class BrokerChannel(Protocol):
@@ -34,51 +43,73 @@ class BrokerChannel(Protocol):
         """The broker is gone, or this controller resigned: drop what is under way."""
 
 
-class ReplicaHandler(Protocol):
-    """What the local channel needs of the replica manager."""
-
-    def leader_and_isr(self, request: LeaderAndIsrRequest) -> LeaderAndIsrResponse: ...
-
-    def stop_replica(self, request: StopReplicaRequest) -> StopReplicaResponse: ...
-
-
-class MetadataHandler(Protocol):
-    """What the local channel needs of the metadata cache."""
-
-    def apply(self, request: UpdateMetadataRequest) -> None: ...
-
-
 class LocalChannel:
-    """To the broker of this process: topic settings are read before a topic is first heard of."""
+    """To the broker of this process."""
 
-    def __init__(
-        self, replicas: ReplicaHandler, metadata: MetadataHandler, configs: ConfigStore
-    ) -> None:
-        self._replicas = replicas
-        self._metadata = metadata
-        self._configs = configs
+    def __init__(self, control: "ControlPlane") -> None:
+        self._control = control
 
     async def send(self, request: ControlRequest) -> ControlResponse:
-        if isinstance(request, StopReplicaRequest):
-            return self._replicas.stop_replica(request)
-        if isinstance(request, LeaderAndIsrRequest):
-            await self._configs.ensure_topics(t.topic_name for t in request.topic_states)
-            return self._replicas.leader_and_isr(request)
-        await self._update_configs(request)
-        self._metadata.apply(request)
-        return UpdateMetadataResponse()
-
-    async def _update_configs(self, request: UpdateMetadataRequest) -> None:
-        there: list[str] = []
-        for topic in request.topic_states:
-            if all(p.leader == LEADER_DURING_DELETE for p in topic.partition_states):
-                self._configs.forget_topic(topic.topic_name)
-            else:
-                there.append(topic.topic_name)
-        await self._configs.ensure_topics(there)
+        return await self._control.take(request)
 
     async def close(self) -> None:
         return None
+
+
+class NetworkChannel:
+    """To a broker elsewhere, in the versions that the inter-broker protocol fixes."""
+
+    def __init__(self, broker_id: int, peer: "Peer", versions: "Versions") -> None:
+        self._broker_id = broker_id
+        self._peer = peer
+        self._versions = versions
+        self._reached = True
+
+    async def send(self, request: ControlRequest) -> ControlResponse:
+        from broker.peer import PeerGone
+
+        version = self._version(request)
+        if isinstance(request, LeaderAndIsrRequest) and version < RECOVERY_SINCE:
+            for topic in request.topic_states:
+                for state in topic.partition_states:
+                    state.leader_recovery_state = 0
+        while True:
+            try:
+                response = await self._peer.call(request, version)
+            except PeerGone as error:
+                if self._reached:
+                    log.warning("broker %d cannot be told: %s", self._broker_id, error)
+                self._reached = False
+                await asyncio.sleep(RETRY_S)
+            else:
+                self._reached = True
+                return _in_newest_form(request, response)
+
+    def _version(self, request: ControlRequest) -> int:
+        if isinstance(request, LeaderAndIsrRequest):
+            return self._versions.leader_and_isr
+        if isinstance(request, StopReplicaRequest):
+            return self._versions.stop_replica
+        return self._versions.update_metadata
+
+    async def close(self) -> None:
+        self._peer.close()
+
+
+def _in_newest_form(request: ControlRequest, response: Any) -> ControlResponse:
+    """LeaderAndIsr answers of before version 5 name topics; later ones tell their ids."""
+    if isinstance(request, LeaderAndIsrRequest) and isinstance(response, LeaderAndIsrResponse):
+        ids = {topic.topic_name: topic.topic_id for topic in request.topic_states}
+        by_topic: dict[str, LeaderAndIsrTopicError] = {}
+        for error in response.partition_errors:
+            name = error.topic_name
+            if name not in by_topic and name in ids:
+                by_topic[name] = LeaderAndIsrTopicError(ids[name])
+            if name in by_topic:
+                by_topic[name].partition_errors.append(error)
+        response.topics += by_topic.values()
+    answer: ControlResponse = response
+    return answer
 
 
 class Outbox:

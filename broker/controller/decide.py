@@ -140,12 +140,16 @@ def announce_brokers(state: State) -> Notices:
     return Notices(brokers=set(state.brokers))
 
 
+def introduce(state: State, came: set[int]) -> Notices:
+    """Brokers registered: they hear of all partitions, the others of them."""
+    return Notices(everything=set(came), brokers=set(state.brokers) - came)
+
+
 def brokers_came(state: State, came: set[int], unclean: Unclean = never) -> Plan:
-    """Brokers registered (they are in the state): tell all, give them all, elect what waited."""
+    """Brokers registered (they are in the state and introduced): they get their replicas, and
+    what waited for them is elected."""
     plan = settle(state, list(_waiting(state, came)), unclean)
     _tell_hosted(state, plan, came)
-    plan.notices.everything |= came
-    plan.notices.brokers |= set(state.brokers) - came
     return plan
 
 

@@ -3,12 +3,13 @@
 A node that cannot be read is logged and left out: one broken topic does not stop the others.
 """
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
 
 from broker.cluster import layout
 from broker.cluster.layout import BadContent, TopicNode
-from broker.cluster.store import NoNode, SetData, Store, Watch
+from broker.cluster.store import NoNode, SetData, Stat, Store, Watch
 from broker.controller.fence import Fence
 from broker.controller.state import Broker, Key, State
 
@@ -50,12 +51,13 @@ async def topics(
     A topic without an id (written before IBP 2.8) gets one, fenced. Raises ControllerMoved.
     """
     read: list[str] = []
-    for name in names:
-        try:
-            data, stat = await store.get(layout.topic_path(name), watch)
-            node = layout.decode_topic(name, data)
-        except NoNode:
+    nodes = await asyncio.gather(*(_get(store, layout.topic_path(name), watch) for name in names))
+    for name, found in zip(names, nodes, strict=True):
+        if found is None:
             continue
+        data, stat = found
+        try:
+            node = layout.decode_topic(name, data)
         except BadContent as error:
             log.error("topic left out: %s", error)
             continue
@@ -69,6 +71,13 @@ async def topics(
         store, state, [(name, index) for name in read for index in state.topics[name].partitions]
     )
     return read
+
+
+async def _get(store: Store, path: str, watch: Watch) -> tuple[bytes | None, Stat] | None:
+    try:
+        return await store.get(path, watch)
+    except NoNode:
+        return None
 
 
 async def leaderships(store: Store, state: State, keys: Sequence[Key]) -> None:

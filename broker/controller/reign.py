@@ -8,6 +8,7 @@ nothing, sends nothing and hears nothing. All methods but `close` run as events 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import NamedTuple
 
 from broker.cluster import layout
 from broker.cluster.layout import BadContent, Leadership
@@ -22,10 +23,10 @@ from broker.cluster.store import (
     WatchEvent,
 )
 from broker.controller import decide, load
-from broker.controller.channel import BrokerChannel, ControlResponse, Outbox
+from broker.controller.channel import BrokerChannel, Outbox
 from broker.controller.decide import Notices, Plan, Unclean
 from broker.controller.fence import Fence, Group
-from broker.controller.requests import ControlRequest, Writer, partitions_of
+from broker.controller.requests import ControlRequest, ControlResponse, Writer, partitions_of
 from broker.controller.state import Broker, Key, State
 from protocol.errors import ErrorCode
 from protocol.messages.leader_and_isr import LeaderAndIsrRequest, LeaderAndIsrResponse
@@ -33,16 +34,26 @@ from protocol.messages.stop_replica import StopReplicaRequest, StopReplicaRespon
 
 log = logging.getLogger("odradek.controller")
 
+FIRST_BALANCE_S = 5.0
+"""After the beginning of a reign, until it first looks whether leaders are where they should be."""
+
 Event = Callable[[], Awaitable[None]]
 Put = Callable[[str | None, Event], None]
 """Queue an event for the controller's task; one with a name is not queued twice."""
 Connect = Callable[[Broker], BrokerChannel]
 
 
+class Balance(NamedTuple):
+    """How often leaders are given back to preferred replicas, and from which share on."""
+
+    interval_s: float
+    percentage: int
+
+
 class Ways:
     """What a reign needs from outside beside the store."""
 
-    __slots__ = ("connect", "listener", "new_uuid", "unclean")
+    __slots__ = ("balance", "connect", "listener", "new_uuid", "unclean")
 
     def __init__(
         self,
@@ -50,7 +61,9 @@ class Ways:
         listener: str,
         unclean: Unclean,
         new_uuid: Callable[[], bytes],
+        balance: Balance | None = None,
     ) -> None:
+        self.balance = balance
         self.connect = connect
         self.listener = listener
         self.unclean = unclean
@@ -71,6 +84,7 @@ class Reign:
         self._closed = False
         self._outboxes: dict[int, Outbox] = {}
         self._gone: dict[str, list[asyncio.Future[None]]] = {}
+        self._balancer: asyncio.TimerHandle | None = None
 
     def _put(self, name: str | None, event: Event) -> None:
         async def while_it_lasts() -> None:
@@ -102,6 +116,7 @@ class Reign:
         self.send(decide.announce_brokers(state))
         await self._delete_marked()
         await self.carry_out(decide.take_over(state, self._unclean))
+        self._balance_in(FIRST_BALANCE_S)
 
     def revoke(self) -> None:
         """At once, without waiting: no further write and no further event (session expired)."""
@@ -111,15 +126,23 @@ class Reign:
     async def close(self) -> None:
         """End of the reign: channels closed, everybody who waits is let go."""
         self.revoke()
+        if self._balancer is not None:
+            self._balancer.cancel()
         outboxes, self._outboxes = self._outboxes, {}
         for outbox in outboxes.values():
             await outbox.close()
         for name in list(self._gone):
             self._let_go(name)
 
-    async def drained(self) -> None:
-        """Wait until the brokers have answered every request queued so far."""
-        await asyncio.gather(*(outbox.drained() for outbox in list(self._outboxes.values())))
+    async def drained(self, broker_id: int | None = None) -> None:
+        """Wait until the brokers, or one of them, have answered every request queued so far."""
+        await asyncio.gather(
+            *(
+                outbox.drained()
+                for other, outbox in list(self._outboxes.items())
+                if broker_id in (None, other)
+            )
+        )
 
     async def _take_notes(
         self, path: str, watch: Callable[[WatchEvent], None] | None
@@ -172,6 +195,8 @@ class Reign:
                 known[broker_id] = present[broker_id]
                 self._open(present[broker_id])
             state.offline_replicas = {r for r in state.offline_replicas if r[0] not in came}
+            # A broker must know where a leader is before it is told to follow it.
+            self.send(decide.introduce(state, came))
             await self.carry_out(decide.brokers_came(state, came, self._unclean))
         if went or came:
             self.send(decide.resume_deletions(state))
@@ -376,15 +401,49 @@ class Reign:
 
         self._put(f"settle {key[0]} {key[1]}", settle)
 
+    # --- elections -------------------------------------------------------------------------------
+
+    def _balance_in(self, seconds: float) -> None:
+        if self._ways.balance is not None and not self._closed:
+            loop = asyncio.get_running_loop()
+            self._balancer = loop.call_later(seconds, self._put, "balance", self._balance)
+
+    async def _balance(self) -> None:
+        """Give leaders back to preferred replicas, where too many are elsewhere."""
+        from broker.controller import elect
+
+        balance = self._ways.balance
+        assert balance is not None
+        self._balance_in(balance.interval_s)
+        keys = elect.imbalanced(self.state, balance.percentage)
+        if keys:
+            log.info("%d partitions go back to their preferred leaders", len(keys))
+            plan, _ = elect.elect(self.state, keys, elect.Election.PREFERRED)
+            await self.carry_out(plan)
+
+    def reconsider(self, topic: str | None) -> None:
+        """Settings of a topic, or of all, have changed: it may allow unclean elections now."""
+
+        async def settle() -> None:
+            state = self.state
+            names = state.topics if topic is None else {topic} & state.topics.keys()
+            keys = [(name, index) for name in names for index in state.topics[name].partitions]
+            leaderless = [key for key in keys if state.leaderless(key)]
+            await self.carry_out(decide.settle(state, leaderless, self._unclean))
+
+        self._put(f"reconsider {topic}", settle)
+
     # --- carrying out ----------------------------------------------------------------------------
 
     async def carry_out(self, plan: Plan) -> None:
         """Write the changes, apply those that were written, then tell the brokers."""
         if plan.changes:
-            await self._write(plan.changes)
+            await self.write(plan.changes)
         self.send(plan.notices)
 
-    async def _write(self, changes: dict[Key, Leadership]) -> None:
+    async def write(self, changes: dict[Key, Leadership]) -> set[Key]:
+        """Write leaderships, each on the condition that nobody else has changed it; returns those
+        that somebody had, which are read again and settled later."""
         state = self.state
         keys = list(changes)
         groups = await self._state_groups(changes)
@@ -402,6 +461,7 @@ class Reign:
             await load.leaderships(self.store, state, again)
             for key in again:
                 self._settle_later(key)
+        return set(again)
 
     async def _state_groups(self, changes: dict[Key, Leadership]) -> list[Group]:
         """One group a partition: a conditional set, or the creation of its nodes."""

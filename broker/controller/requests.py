@@ -1,4 +1,4 @@
-"""Notices written out as LeaderAndIsr 7, UpdateMetadata 8 and StopReplica 4 requests. Pure.
+"""Notices written out as LeaderAndIsr, UpdateMetadata and StopReplica requests. Pure.
 
 Requests to one broker come in the fixed order LeaderAndIsr, UpdateMetadata, StopReplica; large ones
 are cut, so that no broker is busy with one for long.
@@ -13,11 +13,13 @@ from protocol.messages.leader_and_isr import (
     LeaderAndIsrLiveLeader,
     LeaderAndIsrPartitionState,
     LeaderAndIsrRequest,
+    LeaderAndIsrResponse,
     LeaderAndIsrTopicState,
 )
 from protocol.messages.stop_replica import (
     StopReplicaPartitionState,
     StopReplicaRequest,
+    StopReplicaResponse,
     StopReplicaTopicState,
 )
 from protocol.messages.update_metadata import (
@@ -25,13 +27,13 @@ from protocol.messages.update_metadata import (
     UpdateMetadataEndpoint,
     UpdateMetadataPartitionState,
     UpdateMetadataRequest,
+    UpdateMetadataResponse,
     UpdateMetadataTopicState,
 )
 
 ControlRequest = LeaderAndIsrRequest | UpdateMetadataRequest | StopReplicaRequest
+ControlResponse = LeaderAndIsrResponse | UpdateMetadataResponse | StopReplicaResponse
 
-VERSIONS = {4: 7, 6: 8, 5: 4}
-"""API key -> version sent, as inter.broker.protocol.version 3.4 to 3.9 fixes them."""
 MAX_PARTITIONS = 500
 """Partitions in one request."""
 EPOCH_DURING_DELETE = -2

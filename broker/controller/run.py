@@ -11,7 +11,7 @@ import logging
 import os
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from broker.clock import Clock
 from broker.cluster import layout
@@ -24,6 +24,7 @@ from broker.cluster.store import (
     NodeExists,
     NoNode,
     SessionEvent,
+    SessionExpired,
     SetData,
     Store,
     StoreError,
@@ -34,11 +35,16 @@ from broker.controller.admin import Admin
 from broker.controller.decide import Unclean
 from broker.controller.features import FeatureWish
 from broker.controller.fence import ControllerMoved
-from broker.controller.reign import Connect, Event, Reign, Ways
+from broker.controller.reign import Balance, Connect, Event, Reign, Ways
 from broker.controller.state import State
 from broker.controller.topics import Created, Defaults, PartitionsWish, Refusal, TopicWish
 
 log = logging.getLogger("odradek.controller")
+
+if TYPE_CHECKING:
+    from broker.controller.elect import Election, Wish
+    from broker.controller.service import Elected, IsrAnswer, Service
+    from broker.controller.state import Key
 
 T = TypeVar("T")
 RETRY_S = 1.0
@@ -71,6 +77,7 @@ class Controller:
         *,
         listener: str = "PLAINTEXT",
         unclean: Unclean = decide.never,
+        balance: Balance | None = None,
         random: Callable[[int], int] = any_below,
         new_uuid: Callable[[], bytes] = random_uuid,
     ) -> None:
@@ -80,7 +87,7 @@ class Controller:
         self._membership = membership
         self._clock = clock
         self._random = random
-        self._ways = Ways(connect, listener, unclean, new_uuid)
+        self._ways = Ways(connect, listener, unclean, new_uuid, balance)
         self._reign: Reign | None = None
         self._events: deque[Event] = deque()
         self._queued: set[str] = set()
@@ -122,10 +129,10 @@ class Controller:
         self._task = asyncio.get_running_loop().create_task(self._run())
         await settled
 
-    async def drained(self) -> None:
-        """Wait until the brokers have answered every request queued so far."""
+    async def drained(self, broker_id: int | None = None) -> None:
+        """Wait until the brokers, or one of them, have answered every request queued so far."""
         if self._reign is not None:
-            await self._reign.drained()
+            await self._reign.drained(broker_id)
 
     async def stop(self) -> None:
         """Resign (so that another broker can take over at once) and end the task."""
@@ -195,6 +202,33 @@ class Controller:
         """
         return await self._call(lambda admin: admin.allocate_ids(broker_id, broker_epoch))
 
+    async def alter_isr(
+        self, broker_id: int, broker_epoch: int, wishes: "Sequence[Wish]"
+    ) -> "list[IsrAnswer]":
+        """ISRs that a leader proposes: what is committed now, or why not (KIP-497).
+
+        Raises NotController, topics.Refused (STALE_BROKER_EPOCH).
+        """
+        return await self._serve(lambda service: service.alter_isr(broker_id, broker_epoch, wishes))
+
+    async def controlled_shutdown(self, broker_id: int, broker_epoch: int) -> "list[Key]":
+        """A broker is about to stop: take leadership from it; what it still leads.
+
+        A broker epoch of -1 is not looked at. Raises NotController, topics.Refused
+        (STALE_BROKER_EPOCH, BROKER_NOT_AVAILABLE).
+        """
+        return await self._serve(lambda service: service.shut_down(broker_id, broker_epoch))
+
+    async def elect_leaders(self, keys: "Sequence[Key] | None", kind: "Election") -> "Elected":
+        """Elections of these partitions, or (None) of all that need one. Raises NotController."""
+        return await self._serve(lambda service: service.elect(keys, kind))
+
+    def reconsider(self, topic: str | None) -> None:
+        """Settings of a topic, or (None) of all, have changed: unclean elections may be allowed
+        now."""
+        if self._reign is not None:
+            self._reign.reconsider(topic)
+
     # --- events ----------------------------------------------------------------------------------
 
     def _put(self, name: str | None, event: Event) -> None:
@@ -244,7 +278,17 @@ class Controller:
         self._put("elect", self._elect)
 
     async def _call(self, work: Callable[[Admin], Awaitable[T]]) -> T:
-        """Run `work` as an event of the active controller. Its refusal does not end the reign."""
+        """What a client asks for, as an event."""
+        return await self._ask(lambda reign: work(Admin(reign, self._random)))
+
+    async def _serve(self, work: "Callable[[Service], Awaitable[T]]") -> T:
+        """What a broker asks for, as an event."""
+        from broker.controller.service import Service
+
+        return await self._ask(lambda reign: work(Service(reign)))
+
+    async def _ask(self, work: Callable[[Reign], Awaitable[T]]) -> T:
+        """Have the active reign do something as an event. Raises NotController."""
         if self._task is None:
             raise NotController
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
@@ -254,10 +298,12 @@ class Controller:
                 _fail(future, NotController())
                 return
             try:
-                result = await work(Admin(self._reign, self._random))
+                result = await work(self._reign)
             except (ControllerMoved, asyncio.CancelledError):
                 _fail(future, NotController())
                 raise
+            except SessionExpired:
+                _fail(future, NotController())  # the resignation is queued already
             except Exception as error:  # noqa: BLE001 - it is the caller's to judge
                 _fail(future, error)
             else:
@@ -284,9 +330,6 @@ class Controller:
     async def _return(self) -> None:
         """A new session: register again, then stand for election."""
         await self._resign()
-        if self._task is None:
-            return
-        await self._membership.register()
         self._put("elect", self._elect)
 
     # --- election --------------------------------------------------------------------------------
@@ -295,8 +338,10 @@ class Controller:
         self._put("elect", self._elect)
 
     async def _elect(self) -> None:
-        """Find out who is the controller; become it if nobody is."""
+        """Find out who is the controller; become it if nobody is. Only a registered broker may."""
         while self._task is not None:  # not while stopping
+            if not self._membership.registered:
+                await self._membership.register()
             stat = await self._store.exists(layout.CONTROLLER, self._on_controller_node)
             if stat is not None:
                 if await self._found(stat.owner):

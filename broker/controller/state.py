@@ -101,8 +101,17 @@ class State:
         return broker_id in self.brokers and (broker_id, *key) not in self.offline_replicas
 
     def offline(self, key: Key, replicas: Iterable[int]) -> list[int]:
-        """Replicas that are not reachable now (UpdateMetadata's OfflineReplicas)."""
-        return [broker_id for broker_id in replicas if not self.alive(broker_id, key)]
+        """Replicas that are gone or about to go (UpdateMetadata's OfflineReplicas)."""
+        return [broker_id for broker_id in replicas if not self.online(broker_id, key)]
+
+    def leaderless(self, key: Key) -> bool:
+        """Whether the partition had a leader and has none now."""
+        partition = self.partition(key)
+        return (
+            partition is not None
+            and partition.state is not None
+            and partition.state.leader == NO_LEADER
+        )
 
     def all_keys(self) -> Iterator[Key]:
         """Every partition."""

@@ -28,7 +28,7 @@ from broker.config import (
 )
 from broker.config_changes import Resource, broker_name
 from broker.controller.topics import Refused, check_name
-from broker.settings import CLIENT_METRICS, GROUPS, SETTINGS
+from broker.settings import CLIENT_METRICS, DYNAMIC_ONLY, GROUPS, SETTINGS
 from protocol.errors import ErrorCode
 from protocol.messages.describe_configs import (
     DescribeConfigsRequest,
@@ -178,9 +178,10 @@ def _topic_entry(config: BrokerConfig, row: Setting, own: str | None) -> _Entry:
 
 
 def _broker_entries(config: BrokerConfig) -> Iterator[_Entry]:
-    strange = [name for name in config.given if name not in SETTINGS]
-    for name in (*SETTINGS, *strange):
-        value = config.value(name) if name in SETTINGS else config.given[name]
+    rates = [name for name in DYNAMIC_ONLY if config.sources(name)]
+    strange = [name for name in config.given if name not in SETTINGS and name not in rates]
+    for name in (*SETTINGS, *rates, *strange):
+        value = config.given[name] if name in strange else config.value(name)
         yield _broker_entry(name, shown(name, value), config.sources(name))
 
 
@@ -194,8 +195,9 @@ def _broker_entry(name: str, value: str | None, sources: list[Source]) -> _Entry
     row = setting_of(name)
     if row is None:
         return _Entry(name, None, sources, Kind.UNKNOWN, "", read_only=True, sensitive=True)
-    # `listener.name.X.SETTING` is not among the settings that Kafka lists as dynamic.
-    read_only = row.scope is Scope.READ_ONLY or row.name != name
+    # Neither `listener.name.X.SETTING` nor the rates of replication are among the settings that
+    # Kafka lists as dynamic.
+    read_only = row.scope is Scope.READ_ONLY or row.name != name or name in DYNAMIC_ONLY
     return _Entry(name, value, sources, row.kind, row.doc, read_only, row.sensitive)
 
 

@@ -11,8 +11,11 @@ A request that finds fewer than min_bytes waits on its partitions and is run aga
 when one changes or its time is over: nothing is kept between the rounds. Records leave as regions
 of segment files.
 
-Left out: quotas; replicas' fetches (a single node has no followers: any replica id is refused); a
-preferred replica other than the leader; node endpoints of new leaders; tiered storage.
+A following broker (a replica id that is not negative) is served by `broker.follower_fetch`. From
+version 11 on a consumer may read from any replica, up to what that one knows of the high watermark;
+the leader tells it of a closer one where replica.selector.class says so.
+
+Left out: quotas of clients; tiered storage.
 """
 
 import asyncio
@@ -43,7 +46,7 @@ from protocol.messages.fetch import (
 from protocol.record_errors import InvalidRecord, UnsupportedCompression
 from protocol.wire import ZERO_UUID
 from storage.errors import OffsetOutOfRange
-from storage.log import LogSlice
+from storage.log import Log, LogSlice
 
 log = logging.getLogger("odradek.fetch")
 
@@ -55,6 +58,7 @@ MAX_DECOMPRESSED = 1 << 27
 
 MAGIC_2_SINCE = 4
 ZSTD_SINCE = 10
+ANY_REPLICA_SINCE = 11
 IDS_SINCE = 13
 ENDPOINTS_SINCE = 16
 TELL_LEADER = (ErrorCode.NOT_LEADER_OR_FOLLOWER, ErrorCode.FENCED_LEADER_EPOCH)
@@ -67,9 +71,12 @@ Answer = list[bytes | LogSlice]
 class FetchCall:
     """One Fetch request, run once or, while it waits, again after each change."""
 
+    _privileged = False
+
     def __init__(self, node: Node, context: Context, request: FetchRequest) -> None:
         self._node = node
         self._version = context.version
+        self._by_id = context.version >= IDS_SINCE
         self._correlation_id = context.correlation_id
         self._listener = context.listener
         self._request = request
@@ -104,9 +111,10 @@ class FetchCall:
     def _continue(
         self, sessions: FetchSessions, asked: list[FetchedPartition]
     ) -> list[FetchedPartition]:
-        request, by_id = self._request, self._version >= IDS_SINCE
-        now_ms = self._node.clock.now_ms()
-        found = sessions.resume(request.session_id, request.session_epoch, now_ms, by_id=by_id)
+        request, now_ms = self._request, self._node.clock.now_ms()
+        found = sessions.resume(
+            request.session_id, request.session_epoch, now_ms, by_id=self._by_id
+        )
         if isinstance(found, ErrorCode):
             self._error = found
             return []
@@ -122,8 +130,14 @@ class FetchCall:
             return asked if forgotten else []
         self._session = found
         self._session_id = found.session_id
-        partitions = list(found.partitions.values())
-        if by_id:
+        return self._of_session(found, asked, forgotten)
+
+    def _of_session(
+        self, session: Session, asked: list[FetchedPartition], forgotten: list[PartitionKey]
+    ) -> list[FetchedPartition]:
+        """All partitions of a session, over which the request's changes are laid already."""
+        partitions = list(session.partitions.values())
+        if session.by_id:
             for one in partitions:
                 if one.name is None:
                     one.name = self._name(one.topic_id)
@@ -135,7 +149,7 @@ class FetchCall:
         """
         asked: list[FetchedPartition] = []
         for topic in self._request.topics:
-            name = topic.topic if self._version < IDS_SINCE else self._name(topic.topic_id)
+            name = self._name(topic.topic_id) if self._by_id else topic.topic
             for p in topic.partitions:
                 one = FetchedPartition(
                     topic.topic,
@@ -155,11 +169,6 @@ class FetchCall:
 
     def _name(self, topic_id: bytes) -> str | None:
         return None if topic_id == ZERO_UUID else self._node.replicas.topic_name(topic_id)
-
-    def _replica_id(self) -> int:
-        if self._version >= 15:
-            return self._request.replica_state.replica_id
-        return self._request.replica_id
 
     # --- one round
 
@@ -184,15 +193,13 @@ class FetchCall:
             length = len(answer)
             size += length
             left = max(left - length, 0)
-            at_once = at_once or answer.error_code != 0 or answer.diverging_epoch is not None
+            at_once = at_once or answer.urgent
         if answers and request.isolation_level not in ISOLATION_LEVELS:
             return self._failed()
         if not (last or at_once or not answers or size >= enough):
             return None
-        # What the cluster does not know comes last, for a consumer ids before names, as in Apache
-        # Kafka.
-        if self._replica_id() < 0:
-            unknown.sort(key=lambda answer: answer.asked.name is not None)
+        # What the cluster does not know comes last, ids before names, as in Apache Kafka.
+        unknown.sort(key=lambda answer: answer.asked.name is not None)
         return self._encode(answers + unknown if unknown else answers)
 
     def _cap(self) -> int:
@@ -215,24 +222,51 @@ class FetchCall:
 
     def _read(self, answer: PartitionAnswer, left: int, *, min_one: bool) -> None:
         asked = answer.asked
-        assert asked.name is not None
-        partition = self._node.replicas.leader(asked.name, asked.index, asked.current_leader_epoch)
+        partition = self._readable(asked)
         if isinstance(partition, ErrorCode):
             answer.refuse(partition)
-        elif self._replica_id() >= 0:
-            known = asked.current_leader_epoch >= 0
-            answer.refuse(
-                ErrorCode.UNKNOWN_LEADER_EPOCH if known else ErrorCode.NOT_LEADER_OR_FOLLOWER
-            )
-        elif self._version >= IDS_SINCE and partition.topic_id != asked.topic_id:
-            answer.refuse(ErrorCode.INCONSISTENT_TOPIC_ID)
-        else:
+        elif not self._elsewhere(answer, partition):
             try:
                 self._fill(answer, partition, left, min_one=min_one)
             except OffsetOutOfRange:
                 answer.refuse(ErrorCode.OFFSET_OUT_OF_RANGE)
             except REFUSALS as error:
                 answer.refuse(code_of(error))
+
+    def _readable(self, asked: FetchedPartition) -> Partition | ErrorCode:
+        """The replica to read from, or why there is none."""
+        assert asked.name is not None
+        replicas = self._node.replicas
+        find = replicas.leader if self._version < ANY_REPLICA_SINCE else replicas.replica
+        partition = find(asked.name, asked.index, asked.current_leader_epoch)
+        if (
+            self._by_id
+            and not isinstance(partition, ErrorCode)
+            and partition.topic_id != asked.topic_id
+        ):
+            return ErrorCode.INCONSISTENT_TOPIC_ID
+        return partition
+
+    def _elsewhere(self, answer: PartitionAnswer, partition: Partition) -> bool:
+        """Whether the client should rather read from a replica close to it: the answer says which
+        one (KIP-392)."""
+        rack = self._request.rack_id
+        if not rack or not partition.followers or not self._node.config.replica_selector_class:
+            return False
+        from broker.closest import closest_replica
+
+        view, asked = self._node.metadata.view, answer.asked
+        now_ms = self._node.clock.now_ms()
+        chosen = closest_replica(partition, rack, asked.fetch_offset, view, self._listener, now_ms)
+        if chosen is None:
+            return False
+        log = partition.log
+        assert log is not None
+        answer.preferred_read_replica = chosen
+        answer.high_watermark = log.high_watermark
+        answer.last_stable_offset = log.last_stable_offset
+        answer.log_start_offset = log.log_start_offset
+        return True
 
     def _fill(
         self, answer: PartitionAnswer, partition: Partition, left: int, *, min_one: bool
@@ -243,8 +277,10 @@ class FetchCall:
         answer.high_watermark = log.high_watermark
         answer.last_stable_offset = log.last_stable_offset
         answer.log_start_offset = log.log_start_offset
-        if asked.last_fetched_epoch >= 0 and self._diverges(answer, partition):
-            return
+        if asked.last_fetched_epoch >= 0:
+            answer.diverging_epoch = divergence(asked, log)
+            if answer.diverging_epoch is not None:
+                return
         upper = log.last_stable_offset if committed else log.high_watermark
         limit = min(left, asked.max_bytes)
         found = log.read(asked.fetch_offset, max(limit, 0), upper, min_one=min_one)
@@ -257,18 +293,6 @@ class FetchCall:
                 answer.aborted = log.aborted_transactions(asked.fetch_offset, log.bound_of(found))
         if found.length:
             answer.records = found
-
-    def _diverges(self, answer: PartitionAnswer, partition: Partition) -> bool:
-        """Whether the reader's last epoch ends elsewhere here (KIP-595 truncation detection)."""
-        asked = answer.asked
-        assert partition.log is not None
-        epoch, end_offset = partition.log.end_offset_for_epoch(asked.last_fetched_epoch)
-        if epoch < 0 or end_offset < 0:
-            raise OffsetOutOfRange("The epoch is older than everything this log knows.")
-        if epoch < asked.last_fetched_epoch or end_offset < asked.fetch_offset:
-            answer.diverging_epoch = (epoch, end_offset)
-            return True
-        return False
 
     # --- the answer
 
@@ -313,12 +337,12 @@ class FetchCall:
             asked.sent_high_watermark = answer.high_watermark
             asked.sent_log_start_offset = answer.log_start_offset
             partitions.append(asked)
-        node, privileged = self._node, self._replica_id() >= 0
+        node = self._node
         session = node.sessions.create(
             partitions,
             node.clock.now_ms(),
-            by_id=self._version >= IDS_SINCE,
-            privileged=privileged,
+            by_id=self._by_id,
+            privileged=self._privileged,
         )
         if session is not None:
             self._session_id = session.session_id
@@ -432,13 +456,23 @@ class FetchCall:
             self._timer = None
 
 
+def divergence(asked: FetchedPartition, log: Log) -> tuple[int, int] | None:
+    """Where the reader's last epoch ends here, if that is not where it ends for the reader
+    (KIP-595 truncation detection). Raises OffsetOutOfRange."""
+    epoch, end_offset = log.end_offset_for_epoch(asked.last_fetched_epoch)
+    if epoch < 0 or end_offset < 0:
+        raise OffsetOutOfRange("The epoch is older than everything this log knows.")
+    if epoch < asked.last_fetched_epoch or end_offset < asked.fetch_offset:
+        return epoch, end_offset
+    return None
+
+
 def _has_news(session: Session, answer: PartitionAnswer) -> bool:
     """Whether a session's answer must name the partition; remembers what it is told."""
     asked = answer.asked
     news = (
         len(answer) > 0
-        or answer.error_code != 0
-        or answer.diverging_epoch is not None
+        or answer.urgent
         or asked.sent_high_watermark != answer.high_watermark
         or asked.sent_log_start_offset != answer.log_start_offset
     )
@@ -453,6 +487,14 @@ def _has_news(session: Session, answer: PartitionAnswer) -> bool:
 
 def handle(node: Node, context: Context, request: FetchRequest) -> Answer | FetchCall:
     """The encoded answer at once, or the parked call."""
-    call = FetchCall(node, context, request)
+    version = context.version
+    replica_id = request.replica_state.replica_id if version >= 15 else request.replica_id
+    call: FetchCall
+    if replica_id >= 0:
+        from broker.follower_fetch import FollowerFetch
+
+        call = FollowerFetch(node, context, request, replica_id)
+    else:
+        call = FetchCall(node, context, request)
     answer = call.run(last=False)
     return call if answer is None else answer

@@ -129,6 +129,7 @@ class OneBatch:
             log is not None
             and appended.last_offset < log.end_offset
             and (self.acks != -1 or log.high_watermark > appended.last_offset)
+            and not (self.acks == -1 and partition.followers and partition.lost_min_isr)
         ):
             if self.acks == 0:
                 return None
@@ -167,6 +168,8 @@ def _settle(
             result.error_code = int(ErrorCode.NOT_LEADER_OR_FOLLOWER)
         elif timed_out:
             result.error_code = int(ErrorCode.REQUEST_TIMED_OUT)
+    elif acks == -1 and partition.is_leader and partition.lost_min_isr:
+        result.error_code = int(ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND)
     else:
         result.base_offset = appended.base_offset
         result.log_append_time_ms = appended.log_append_time_ms

@@ -17,5 +17,9 @@ SETTINGS: dict[str, Setting] = table(
     )
 )
 
+DYNAMIC_ONLY: dict[str, Setting] = table(logs.DYNAMIC_ONLY_ROWS)
+"""Settings that only have a dynamic value (of one broker), and that DescribeConfigs does not list.
+"""
+
 CLIENT_METRICS: dict[str, Setting] = table(cluster.CLIENT_METRICS_ROWS)
 GROUPS: dict[str, Setting] = table(groups.ROWS)

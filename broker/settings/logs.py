@@ -226,4 +226,14 @@ ROWS: tuple[Setting, ...] = (
     Setting("max.incremental.fetch.session.cache.slots", _I, "1000",
         "Fetch sessions kept at a time.", at_least(0)),
 )
+
+# Rates of replication (KIP-73): in Apache Kafka these are no settings of the property file.
+DYNAMIC_ONLY_ROWS: tuple[Setting, ...] = (
+    Setting("leader.replication.throttled.rate", _L, _MAX,
+        "Bytes in a second that throttled replicas are sent by this broker.", at_least(0), _ALL),
+    Setting("follower.replication.throttled.rate", _L, _MAX,
+        "Bytes in a second that this broker takes for throttled replicas.", at_least(0), _ALL),
+    Setting("replica.alter.log.dirs.io.max.bytes.per.second", _L, _MAX,
+        "Bytes in a second that are moved between log directories.", at_least(0), _ALL),
+)
 # fmt: on

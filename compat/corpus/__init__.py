@@ -52,6 +52,7 @@ MODULES = (
     "share_fetch",
     "share_group_offsets",
     "share_state",
+    "between_brokers",
 )
 
 

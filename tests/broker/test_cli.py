@@ -19,11 +19,11 @@ REPOSITORY = Path(__file__).parents[2]
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[BrokerConfig, bool, list[TopicSpec]]]:
-    """What the server would have been run with; the server itself is left out."""
+    """What the server would have been run with, broker by broker; the server is left out."""
     calls: list[tuple[BrokerConfig, bool, list[TopicSpec]]] = []
 
-    def run(config: BrokerConfig, *, memory: bool, topics: list[TopicSpec]) -> int:
-        calls.append((config, memory, topics))
+    def run(configs: list[BrokerConfig], *, memory: bool, topics: list[TopicSpec]) -> int:
+        calls.extend((config, memory, topics) for config in configs)
         return 0
 
     server = types.ModuleType("broker.server")
@@ -205,6 +205,64 @@ def test_the_module_is_the_command() -> None:
 
 def test_options_are_what_configuration_reads() -> None:
     options = argparse.Namespace(
-        properties=None, set=["log.dirs=/a,/b"], host=None, port=None, data_dir=None, memory=False
+        properties=None,
+        set=["log.dirs=/a,/b"],
+        host=None,
+        port=None,
+        data_dir=None,
+        memory=False,
+        brokers=None,
     )
-    assert cli.configuration(options).log_dirs == ("/a", "/b")
+    (config,) = cli.configurations(options)
+    assert config.log_dirs == ("/a", "/b")
+
+
+def test_several_brokers_have_ports_and_directories_of_their_own(started: Any) -> None:
+    arguments = "start --brokers 3 --port 9192 --data-dir /d --set offsets.topic.num.partitions=7"
+    assert cli.main([*arguments.split(), "--topic", "t:4"]) == 0
+    configs = [config for config, _, _ in started]
+    assert [c.broker_id for c in configs] == [0, 1, 2]
+    assert [str(c.advertised_listeners[0]) for c in configs] == [
+        f"PLAINTEXT://127.0.0.1:{port}" for port in (9192, 9193, 9194)
+    ]
+    assert [c.log_dirs for c in configs] == [(f"/d/broker-{i}",) for i in range(3)]
+    for config in configs:
+        assert config.offsets_topic_num_partitions == 7
+        assert config.offsets_topic_replication_factor == 3
+        assert config.transaction_state_log_min_isr == 2
+    assert all(topics == [TopicSpec("t", 4, {})] for _, _, topics in started)
+
+
+def test_two_brokers_keep_two_replicas_of_what_is_internal(started: Any) -> None:
+    listeners = "listeners=A://:0,B://h:7"
+    protocols = "listener.security.protocol.map=A:PLAINTEXT,B:PLAINTEXT"
+    told = "advertised.listeners=A://a:5,B://b:6"
+    given = ["broker.id=4", listeners, protocols, told, "inter.broker.listener.name=A"]
+    settings = [f"--set={text}" for text in [*given, "log.dirs=/a,/b"]]
+    assert cli.main(["start", "--brokers", "2", *settings]) == 0
+    second = started[1][0]
+    assert second.broker_id == 5
+    assert [str(e) for e in second.listeners] == ["A://:0", "B://h:8"]
+    assert [str(e) for e in second.advertised_listeners] == ["A://a:6", "B://b:7"]
+    assert second.log_dirs == ("/a/broker-5", "/b/broker-5")
+    assert second.offsets_topic_replication_factor == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ("--brokers 0", "--brokers 0 is not a number from 1 to 100."),
+        ("--brokers x", "--brokers x is not a number from 1 to 100."),
+        (
+            "--brokers 2 --set zookeeper.connect=h:1",
+            "--brokers starts brokers over an embedded store: with zookeeper.connect each broker "
+            "is a process of its own.",
+        ),
+        ("--brokers 2 --set broker.id=a", "broker.id is a, which is not a number."),
+    ],
+)
+def test_several_brokers_refused(
+    arguments: str, sentence: str, started: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["start", *arguments.split()]) == 1
+    assert capsys.readouterr().err == f"odradek: {sentence}\n"

@@ -269,6 +269,20 @@ async def test_values_of_a_broker_are_told_with_their_sources(broker: Broker) ->
     assert [(s.value, s.source) for s in told.synonyms] == [("2e3", 3)]
 
 
+async def test_rates_of_replication_are_told_only_where_they_are_set(broker: Broker) -> None:
+    key = "leader.replication.throttled.rate"
+    assert await broker.told(BROKER, "1", key) == {}
+    assert await broker.change(BROKER, "1", (key, SET, "-5")) == 42
+    for name, text in (("1", "1000"), ("", "2000")):
+        assert await broker.change(BROKER, name, (key, SET, text)) == 0
+    (told,) = (await broker.describe(BROKER, "1", key)).configs
+    assert (told.value, told.config_source, told.read_only) == ("1000", 2, True)
+    assert [(s.value, s.source) for s in told.synonyms] == [("1000", 2), ("2000", 3)]
+    assert broker.node.config.leader_replication_throttled_rate == 1000
+    assert await broker.change(BROKER, "1", (key, DELETE, None)) == 0
+    assert broker.node.config.leader_replication_throttled_rate == 2000
+
+
 async def test_a_brokers_values_show_in_topics(broker: Broker) -> None:
     await broker.change(BROKER, "1", ("log.retention.ms", SET, "-2"))
     (told,) = (await broker.describe(TOPIC, "t", "retention.ms")).configs

@@ -142,7 +142,8 @@ async def test_a_restart_replays_the_log() -> None:
     await shell.coordinator.close()
     shell.new()
     assert shell.coordinator.find("any") == ErrorCode.NOT_COORDINATOR
-    shell.host(1)
+    shell.host(1, leader=OTHER)
+    shell.host(2)
     assert shell.write(say("x")) == ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
     await shell.loaded()
     after = shell.machine
@@ -154,11 +155,23 @@ async def test_a_restart_replays_the_log() -> None:
 async def test_what_is_appended_while_loading_is_replayed_too() -> None:
     shell = Shell()
     await shell.settled(shell.write(say("a")))
-    shell.host(1)
+    shell.host(1, leader=OTHER)
+    shell.host(2)
     assert shell.coordinator.loading
     shell.hosted.append(TOPIC, [1, 2])
     await shell.loaded()
     assert shell.machine.words.keys() == {b"a", b"k0", b"k1"}
+
+
+async def test_a_new_epoch_of_the_same_leader_keeps_the_machine() -> None:
+    """A follower died: the controller raised the epoch, the log is the same."""
+    shell = Shell()
+    await shell.settled(shell.write(say("a")))
+    before = shell.machine
+    shell.host(1)
+    assert shell.machine is before
+    assert await shell.settled(shell.write(say("b"))) == "said"
+    assert shell.log.latest_epoch == 1
 
 
 async def test_a_lost_partition_answers_whoever_waits() -> None:

@@ -1,7 +1,13 @@
 """DeleteRecords: what moves the log's start, what is refused, and what Apache Kafka answered."""
 
+import asyncio
+from typing import Any
+
 import pytest
 
+from broker.context import Context
+from broker.handlers import delete_records
+from broker.handlers.delete_records import DeletionWait
 from protocol.messages.delete_records import (
     DeleteRecordsPartition,
     DeleteRecordsRequest,
@@ -40,6 +46,7 @@ def part() -> HostedNode:
     log = made.partition("t").log
     assert log is not None
     log.advance_high_watermark(8)
+    made.partition("t").eligible = lambda broker_id: broker_id != OTHER
     return made
 
 
@@ -116,3 +123,75 @@ async def test_wrong_broker_as_recorded() -> None:
     for case in recorded(CAPTURED, 21, "3.9.2 wrong broker"):
         answer = await part.ask(case.version, case.request)
         assert sorted(answer.topics, key=str) == sorted(case.answer.topics, key=str), case
+
+
+# --- followers ------------------------------------------------------------------------------------
+
+
+class Waits:
+    """A request whose answer waits for followers."""
+
+    def __init__(self, part: HostedNode, offset: int, timeout_ms: int = 60_000) -> None:
+        request = question(("t", 0, offset))
+        request.timeout_ms = timeout_ms
+        call = delete_records.handle(part.node, Context("c", "PLAINTEXT", "h"), request)
+        assert isinstance(call, DeletionWait)
+        self.call = call
+        self.answers: list[Any] = []
+        self.call.start(self.answers.append)
+
+    @property
+    def found(self) -> tuple[int, int] | None:
+        """(error, low watermark) once answered."""
+        if not self.answers:
+            return None
+        (response,) = self.answers
+        ((answer,),) = (t.partitions for t in response.topics)
+        return answer.error_code, answer.low_watermark
+
+
+@pytest.fixture
+def followed(part: HostedNode) -> HostedNode:
+    part.partition("t").eligible = lambda _: True
+    return part
+
+
+def fetched(part: HostedNode, start: int) -> None:
+    partition = part.partition("t")
+    if partition.fetched(OTHER, 10, start, part.clock.now_ms()):
+        part.replicas.visible(partition)
+
+
+async def test_it_waits_for_the_followers_log_start(followed: HostedNode) -> None:
+    waits = Waits(followed, 5)
+    fetched(followed, 0)
+    fetched(followed, 4)
+    assert waits.found is None
+    fetched(followed, 6)
+    assert waits.found == (0, 5)
+    assert followed.partition("t").waiters is None
+    # What the follower has already is answered at once.
+    assert await delete(followed, 5) == (0, 5)
+
+
+async def test_it_does_not_wait_for_ever(followed: HostedNode) -> None:
+    waits = Waits(followed, 5, timeout_ms=0)
+    await asyncio.sleep(0.01)
+    error, _ = waits.found or (0, 0)
+    assert error == 7
+    log = followed.partition("t").log
+    assert log is not None and log.log_start_offset == 5
+
+
+async def test_who_leads_no_more_cannot_tell(followed: HostedNode) -> None:
+    waits = Waits(followed, 5)
+    followed.host("t", leader=OTHER, leader_epoch=1, isr=(0, OTHER))
+    assert waits.found == (6, -1)
+
+
+async def test_a_client_that_goes_leaves_nobody_waiting(followed: HostedNode) -> None:
+    waits = Waits(followed, 5)
+    waits.call.cancel()
+    assert followed.partition("t").waiters is None
+    fetched(followed, 9)
+    assert waits.found is None

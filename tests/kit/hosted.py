@@ -137,6 +137,13 @@ class HostedNode:
         assert log is not None
         return log
 
+    def come_back(
+        self, topic: str, *, leader_epoch: int = 2, replicas: tuple[int, ...] = ()
+    ) -> Log:
+        """Leadership of every partition goes to the other broker and back."""
+        self.host(topic, leader=OTHER, leader_epoch=leader_epoch - 1, replicas=replicas)
+        return self.host(topic, leader_epoch=leader_epoch, replicas=replicas)
+
     def partition(self, topic: str, index: int = 0) -> Partition:
         """A hosted partition."""
         partition = self.replicas.partition(topic, index)

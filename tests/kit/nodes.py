@@ -5,6 +5,7 @@ Replicas are a recorder that answers as a broker would; nothing opens a socket o
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 from broker.cluster.configs import ConfigStore
 from broker.cluster.features import SUPPORTED, FeatureCache, FeatureWatch
@@ -14,10 +15,13 @@ from broker.cluster.membership import Membership
 from broker.cluster.view import MetadataCache
 from broker.config import BrokerConfig
 from broker.context import Node
-from broker.controller.channel import BrokerChannel, ControlResponse, LocalChannel
-from broker.controller.requests import ControlRequest
+from broker.control import ControlPlane
+from broker.controller.channel import BrokerChannel, LocalChannel
+from broker.controller.requests import ControlRequest, ControlResponse
 from broker.controller.run import Controller
 from broker.controller.state import Broker
+from broker.controller_link import NoController
+from broker.replication import Replication
 from protocol.errors import ErrorCode
 from protocol.messages.leader_and_isr import (
     LeaderAndIsrPartitionError,
@@ -143,6 +147,9 @@ class MetadataNode:
         self.configs = ConfigStore(store, self.clock)
         self.metadata = MetadataCache()
         self.replicas = FakeReplicas()
+        self.control = ControlPlane(
+            self.replicas, self.metadata, self.configs, lambda: self.membership.epoch
+        )
         self.received: list[ControlRequest] = []
         self.controller = Controller(
             store, self.membership, self.clock, self._connect, random=random
@@ -150,8 +157,7 @@ class MetadataNode:
 
     def _connect(self, broker: Broker) -> BrokerChannel:
         peer = self.peers[broker.id]
-        local = LocalChannel(peer.replicas, peer.metadata, peer.configs)
-        return RecordingChannel(local, peer.received)
+        return RecordingChannel(LocalChannel(peer.control), peer.received)
 
     async def start(self) -> None:
         """As the server starts these parts."""
@@ -187,6 +193,13 @@ class MetadataNode:
         return [r for r in self.received if isinstance(r, UpdateMetadataRequest)]
 
 
+class Unreachable:
+    """In the place of `broker.replication.Replication`: the controller is not to be found."""
+
+    async def ask(self, key: int, make: Callable[[int], Any], most: int | None = None) -> Any:
+        raise NoController
+
+
 def handler_node(part: MetadataNode, settings: Mapping[str, str] | None = None) -> Node:
     """What handlers get, over the metadata half of a broker; other parts are missing."""
     node = Node()
@@ -195,7 +208,9 @@ def handler_node(part: MetadataNode, settings: Mapping[str, str] | None = None) 
     node.config = BrokerConfig(settings)
     node.clock = part.clock
     node.metadata = part.metadata
+    node.control = part.control
     node.controller = part.controller
     node.configs = part.configs
     node.features = part.features
+    node.replication = cast(Replication, Unreachable())
     return node

@@ -98,6 +98,7 @@ class Server:
         assert not self.running, "the broker already runs"
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self._ready.clear()
+        self.start_seconds = 0.0
         with open(f"{self.log}.err", "ab") as errors:
             began = time.monotonic()
             self.process = subprocess.Popen(
@@ -114,8 +115,9 @@ class Server:
             target=self._drain, args=(self.process.stdout, began), daemon=True
         )
         self._reader.start()
-        if not self._ready.wait(timeout) or not self.running:
-            alive = self.running
+        if not self._ready.wait(timeout) or not self.start_seconds:
+            # Standard output that ended without the line: the process is about to end, too.
+            alive = not self._ready.is_set()
             self.kill()
             what = "did not become ready" if alive else "ended"
             raise StartFailed(f"the broker {what}:\n{self.log_text()[-4000:]}")

@@ -108,7 +108,7 @@ async def test_a_restart_goes_on_where_it_was(part: GroupNode) -> None:
     before = await describe(part, "g")
     await part.node.groups.close()
     part.coordinate()
-    part.host(OFFSETS_TOPIC, leader_epoch=1)
+    part.come_back(OFFSETS_TOPIC)
     assert part.node.groups.loading
     assert (await beat(part, epoch=2)).error_code == ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
     (group,) = await describe(part, "g")

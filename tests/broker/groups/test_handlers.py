@@ -144,7 +144,7 @@ async def test_a_restart_goes_on_where_it_was(part: GroupNode) -> None:
     await part.node.groups.close()
     part.coordinate()
     assert await beat(part, 1, member) == ErrorCode.NOT_COORDINATOR
-    part.host(OFFSETS_TOPIC, leader_epoch=1)
+    part.come_back(OFFSETS_TOPIC)
     # While it loads members are believed, and what is under way starts over.
     assert part.node.groups.loading
     assert await beat(part, 1, member) == 0
@@ -584,7 +584,7 @@ async def test_old_producers_do_not_know_of_loading(txn: Part) -> None:
     producer = await txn.begin()
     await txn.add_offsets(producer, "g")
     assert await txn_commit(txn, producer) == 0
-    txn.host(OFFSETS_TOPIC, leader_epoch=1)
+    txn.come_back(OFFSETS_TOPIC)
     assert txn.node.groups.loading
     loading = ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
     assert await txn_commit(txn, producer, version=2) == loading

@@ -375,7 +375,7 @@ async def test_the_states_topic_is_kept_small() -> None:
         assert bool(others) == (log.log_start_offset < 90)
         state = machine.states[key]
         part.coordinate()
-        part.host(SHARE_STATE_TOPIC, 2, leader_epoch=1)
+        part.come_back(SHARE_STATE_TOPIC)
         while part.node.share_states.loading:
             await part.settle()
         machine = part.node.share_states.find(str(key))

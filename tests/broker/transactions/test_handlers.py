@@ -285,7 +285,7 @@ async def test_somebody_else_coordinates() -> None:
 async def test_a_coordinator_that_is_loading() -> None:
     part = await Part().start("a")
     me = await part.begin()
-    part.host(TRANSACTIONS_TOPIC, leader_epoch=1)
+    part.come_back(TRANSACTIONS_TOPIC)
     assert part.node.transactions.loading
     assert await part.init() == (14, -1, -1)
     assert await part.add(me, {"a": [0]}) == {("a", 0): 14}
@@ -432,7 +432,7 @@ async def test_producers_tell_of_their_transaction(part: Part) -> None:
             transactional=True,
         )
     assert await told() == [(*me, 5, -1, 2)]
-    part.host(TRANSACTIONS_TOPIC, leader_epoch=4)
+    part.come_back(TRANSACTIONS_TOPIC, leader_epoch=4)
     await part.quiet()
     assert (await part.end(me))[0] == 0
     await part.quiet()

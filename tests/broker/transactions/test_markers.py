@@ -265,15 +265,15 @@ async def test_topics_that_a_new_coordinator_has_not_heard_of_yet(part: Part) ->
     assert part.state() == State.PREPARE_COMMIT
     view = part.metadata.view
     part.metadata.view = replace(view, topics={TRANSACTIONS_TOPIC: view.topics[TRANSACTIONS_TOPIC]})
-    part.host(TRANSACTIONS_TOPIC, leader_epoch=1)
+    part.come_back(TRANSACTIONS_TOPIC)
     while part.node.transactions.loading:
         await asyncio.sleep(0)
     part.metadata.view = view
     part.host("c", leader_epoch=2)
     await part.quiet()
     assert part.state() == State.COMPLETE_COMMIT
-    assert part.log("b") == [(0, COMMITTED), (0, ("commit", 1))]
-    assert part.log("c") == [(0, ("commit", 1))]
+    assert part.log("b") == [(0, COMMITTED), (0, ("commit", 2))]
+    assert part.log("c") == [(0, ("commit", 2))]
 
 
 async def test_topics_that_a_new_coordinator_never_hears_of(part: Part) -> None:
@@ -283,7 +283,7 @@ async def test_topics_that_a_new_coordinator_never_hears_of(part: Part) -> None:
     view = part.metadata.view
     topics = {name: info for name, info in view.topics.items() if name != "b"}
     part.metadata.view = replace(view, topics=topics)
-    part.host(TRANSACTIONS_TOPIC, leader_epoch=1)
+    part.come_back(TRANSACTIONS_TOPIC)
     await part.quiet()
     assert part.state() == State.COMPLETE_COMMIT
     assert part.log("b") == []
@@ -298,10 +298,10 @@ async def test_a_record_that_is_not_taken_is_written_later(part: Part) -> None:
     log = part.partition(TRANSACTIONS_TOPIC).log
     assert log is not None
     log.config = LogConfig.from_strings({"min.insync.replicas": "2"})
-    part.host(TRANSACTIONS_TOPIC, leader_epoch=1, replicas=(OTHER,))
+    part.come_back(TRANSACTIONS_TOPIC, replicas=(OTHER,))
     part.host("c", leader_epoch=2)
     await part.quiet()
-    assert part.log("c") == [(0, ("commit", 1))]
+    assert part.log("c") == [(0, ("commit", 2))]
     assert part.state() == State.PREPARE_COMMIT
     log.config = LogConfig()
     await part.quiet()
@@ -314,7 +314,7 @@ async def test_offsets_that_are_being_loaded(part: Part) -> None:
     me = await part.begin()
     assert await part.add_offsets(me) == 0
     await written(part, f"{OFFSETS_TOPIC}-0")
-    part.host(OFFSETS_TOPIC, leader_epoch=1)
+    part.come_back(OFFSETS_TOPIC)
     assert part.node.groups.loading
     assert (await part.end(me))[0] == 0
     await part.quiet()
@@ -338,12 +338,12 @@ async def test_a_new_coordinator_goes_on(part: Part) -> None:
     assert (await part.end(me))[0] == 0
     await part.quiet()
     assert part.state() == State.PREPARE_COMMIT
-    part.host(TRANSACTIONS_TOPIC, leader_epoch=1)
+    part.come_back(TRANSACTIONS_TOPIC)
     part.host("c", leader_epoch=1)
     await part.quiet()
     assert part.state() == State.COMPLETE_COMMIT
-    assert part.log("a") == [(0, COMMITTED), (0, ("commit", 1))]
-    assert part.log("c") == [(0, COMMITTED), (0, ("commit", 1))]
+    assert part.log("a") == [(0, COMMITTED), (0, ("commit", 2))]
+    assert part.log("c") == [(0, COMMITTED), (0, ("commit", 2))]
     assert len(part.log(TRANSACTIONS_TOPIC)) == 4
 
 

@@ -156,7 +156,7 @@ async def test_nobody_to_ask(version: int) -> None:
 async def test_a_coordinator_that_is_loading(part: Part, version: int) -> None:
     me = await part.begin()
     await part.add(me, {"a": [0]})
-    part.host(TRANSACTIONS_TOPIC, leader_epoch=1)
+    part.come_back(TRANSACTIONS_TOPIC)
     assert await part.produce(me, {A: 0}, version) == {A: 19}
     await part.quiet()
     assert await part.produce(me, {A: 0}, version) == {A: 0}

@@ -1,0 +1,332 @@
+"""What brokers ask of the active controller: ISR changes, controlled shutdown, elections."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from broker.cluster import layout
+from broker.cluster.local import LocalStore
+from broker.cluster.store import SetData
+from broker.context import Node
+from broker.controller.decide import Notices, Plan
+from broker.controller.elect import Election, Wish
+from broker.controller.reign import Balance
+from broker.controller.run import NotController
+from broker.controller.topics import Created, Defaults, Refused, TopicWish
+from protocol.errors import ErrorCode
+from protocol.messages.alter_partition import (
+    AlterPartitionRequest,
+    BrokerState,
+    RequestPartitionData,
+    RequestTopicData,
+)
+from protocol.messages.elect_leaders import ElectLeadersRequest, TopicPartitions
+from protocol.messages.leader_and_isr import LeaderAndIsrRequest
+from protocol.messages.update_metadata import UpdateMetadataRequest
+from tests.broker.test_control_recorded import answer as answer_of
+from tests.broker.test_controller import cluster, settled, state, stop
+from tests.kit.nodes import MetadataNode, handler_node
+
+
+async def made(node: MetadataNode, name: str, *replicas: tuple[int, ...]) -> None:
+    wish = TopicWish(name, assignments=list(enumerate(replicas)))
+    (answer,) = await node.controller.create_topics([wish], Defaults(1, 1))
+    assert isinstance(answer, Created)
+    await node.controller.drained()
+
+
+def epoch(node: MetadataNode) -> int:
+    return node.membership.epoch
+
+
+async def ask(node: Node, key: int, version: int, request: Any) -> Any:
+    return await answer_of(node, {"api": key, "version": version}, request)
+
+
+# --- ISR ------------------------------------------------------------------------------------------
+
+
+async def test_an_isr_is_written_and_told_to_everybody() -> None:
+    nodes = await cluster(3)
+    await made(nodes[0], "t", (1, 0, 2))
+    for node in nodes:
+        node.received.clear()
+    wish = Wish(("t", 0), 0, (1, 2), 0)
+    answer = await nodes[0].controller.alter_isr(1, epoch(nodes[1]), [wish])
+    expected = layout.Leadership(1, 0, (1, 2), 1), 1
+    assert answer == [expected]
+    assert await state(nodes[0], "t") == expected
+    await nodes[0].controller.drained()
+    for node in nodes:
+        assert [type(r) for r in node.received] == [UpdateMetadataRequest], "no new epoch"
+        info = node.metadata.view.topics["t"].partitions[0]
+        assert (info.isr, info.partition_epoch, info.leader_epoch) == ((1, 2), 1, 0)
+    # Again, because the answer was lost: the same, and nothing is written.
+    assert await nodes[0].controller.alter_isr(1, epoch(nodes[1]), [wish]) == [expected]
+    assert await state(nodes[0], "t") == expected
+    await stop(*reversed(nodes))
+
+
+async def test_isr_changes_are_fenced() -> None:
+    nodes = await cluster(2)
+    await made(nodes[0], "t", (1, 0))
+    controller = nodes[0].controller
+    wish = Wish(("t", 0), 0, (1,), 0)
+    for broker_id, of in ((1, -1), (1, epoch(nodes[1]) + 1), (7, epoch(nodes[1]))):
+        with pytest.raises(Refused) as refused:
+            await controller.alter_isr(broker_id, of, [wish])
+        assert refused.value.refusal.code == ErrorCode.STALE_BROKER_EPOCH
+    with pytest.raises(NotController):
+        await nodes[1].controller.alter_isr(1, epoch(nodes[1]), [wish])
+    # Somebody else has written the partition's state: the controller reads it again.
+    other = layout.encode_state(layout.Leadership(1, 3, (1, 0), 1))
+    await nodes[1].store.set(layout.state_path("t", 0), other)
+    assert await controller.alter_isr(1, epoch(nodes[1]), [wish]) == [
+        ErrorCode.INVALID_UPDATE_VERSION
+    ]
+    await settled(*nodes)
+    newer = Wish(("t", 0), 3, (1,), 1)
+    ((leadership, version),) = await controller.alter_isr(1, epoch(nodes[1]), [newer])  # type: ignore[misc]
+    assert (leadership.isr, version) == ((1,), 2)
+    await stop(*reversed(nodes))
+
+
+async def test_a_controller_that_was_replaced_changes_no_isr() -> None:
+    nodes = await cluster(2)
+    await made(nodes[0], "t", (1, 0))
+    await nodes[1].store.multi([SetData(layout.CONTROLLER_EPOCH, b"2", 1)])
+    before = await state(nodes[0], "t")
+    with pytest.raises(NotController):
+        await nodes[0].controller.alter_isr(1, epoch(nodes[1]), [Wish(("t", 0), 0, (1,), 0)])
+    assert await state(nodes[0], "t") == before
+    await stop(*reversed(nodes))
+
+
+@pytest.mark.parametrize("version", range(4))
+async def test_alter_partition_in_every_version(version: int) -> None:
+    nodes = await cluster(2)
+    await made(nodes[0], "t", (1, 0), (0, 1))
+    topic_id = nodes[0].metadata.view.topics["t"].topic_id
+
+    def wanted(index: int, *isr: int) -> RequestPartitionData:
+        data = RequestPartitionData(index)
+        if version >= 3:
+            data.new_isr_with_epochs = [BrokerState(broker_id) for broker_id in isr]
+        else:
+            data.new_isr = list(isr)
+        return data
+
+    topics = [
+        RequestTopicData("t", topic_id, [wanted(0, 1), wanted(1, 9), wanted(5, 1)]),
+        RequestTopicData("none", b"x" * 16, [wanted(0, 1)]),
+    ]
+    request = AlterPartitionRequest(1, epoch(nodes[1]), topics)
+    answer = await ask(handler_node(nodes[0]), 56, version, request)
+    assert answer.error_code == 0
+    assert [[p.error_code for p in topic.partitions] for topic in answer.topics] == [
+        [0, 107 if version >= 2 else 55, 3],
+        [100 if version >= 2 else 3],
+    ]
+    first = answer.topics[0].partitions[0]
+    assert (first.leader_id, first.leader_epoch, first.isr, first.partition_epoch) == (1, 0, [1], 1)
+    request.broker_epoch -= 1
+    assert (await ask(handler_node(nodes[0]), 56, version, request)).error_code == 77
+    assert (await ask(handler_node(nodes[1]), 56, version, request)).error_code == 41
+    await stop(*reversed(nodes))
+
+
+# --- controlled shutdown --------------------------------------------------------------------------
+
+
+async def test_a_broker_hands_over_and_is_gone_for_the_controller() -> None:
+    nodes = await cluster(3)
+    await made(nodes[0], "t", (1, 0), (0, 1))
+    await made(nodes[0], "alone", (1,))
+    for node in nodes:
+        node.received.clear()
+    assert await nodes[0].controller.controlled_shutdown(1, epoch(nodes[1])) == []
+    await nodes[0].controller.drained()
+    assert (await state(nodes[0], "t", 0))[0] == layout.Leadership(0, 1, (0,), 1)
+    assert (await state(nodes[0], "t", 1))[0] == layout.Leadership(0, 1, (0,), 1)
+    assert (await state(nodes[0], "alone"))[0] == layout.Leadership(1, 0, (1,), 1)
+    assert nodes[1].replicas.leaders == {("t", 0): 0, ("alone", 0): 1}
+    assert nodes[1].replicas.stopped == [("t", 1)]
+    assert nodes[2].metadata.view.topics["t"].partitions[0].offline_replicas == (1,)
+    # It cannot come back into an ISR, nor lead, before it registers again.
+    wish = Wish(("t", 0), 1, (0, 1), 1)
+    found = await nodes[0].controller.alter_isr(0, epoch(nodes[0]), [wish])
+    assert found == [ErrorCode.INELIGIBLE_REPLICA]
+    await nodes[1].stop()
+    await settled(nodes[0], nodes[2])
+    assert (await state(nodes[0], "alone"))[0].leader == -1
+    back = MetadataNode(nodes[0].store.session(), 1, peers=nodes[0].peers)
+    await back.start()
+    await settled(nodes[0], nodes[2])
+    found = await nodes[0].controller.alter_isr(0, epoch(nodes[0]), [wish])
+    assert found == [(layout.Leadership(0, 1, (0, 1), 1), 2)]
+    await stop(back, nodes[2], nodes[0])
+
+
+async def test_shutting_down_is_refused_to_others() -> None:
+    nodes = await cluster(2)
+    controller = nodes[0].controller
+    for broker_id, of, code in (
+        (7, 1, ErrorCode.BROKER_NOT_AVAILABLE),
+        (1, epoch(nodes[1]) - 1, ErrorCode.STALE_BROKER_EPOCH),
+    ):
+        with pytest.raises(Refused) as refused:
+            await controller.controlled_shutdown(broker_id, of)
+        assert refused.value.refusal.code == code
+    assert await controller.controlled_shutdown(1, -1) == [], "an old broker tells no epoch"
+    await stop(*reversed(nodes))
+
+
+async def test_what_nobody_else_can_lead_is_told() -> None:
+    nodes = await cluster(2)
+    await made(nodes[0], "t", (1, 0))
+    await nodes[0].controller.alter_isr(1, epoch(nodes[1]), [Wish(("t", 0), 0, (1,), 0)])
+    assert await nodes[0].controller.controlled_shutdown(1, epoch(nodes[1])) == [("t", 0)]
+    assert (await state(nodes[0], "t"))[0].leader == 1
+    await stop(*reversed(nodes))
+
+
+# --- a broker that comes --------------------------------------------------------------------------
+
+
+async def test_a_broker_hears_where_everybody_is_before_it_is_told_to_follow() -> None:
+    nodes = await cluster(2)
+    await made(nodes[0], "t", (0, 1))
+    await nodes[1].crash()
+    await settled(nodes[0])
+    back = MetadataNode(nodes[0].store.session(), 1, peers=nodes[0].peers)
+    await back.start()
+    await settled(nodes[0])
+    first, second, *_ = back.received
+    assert isinstance(first, UpdateMetadataRequest) and isinstance(second, LeaderAndIsrRequest)
+    assert {b.id for b in first.live_brokers} == {0, 1}
+    assert [t.topic_name for t in first.topic_states] == ["t"]
+    await stop(back, nodes[0])
+
+
+# --- elections ------------------------------------------------------------------------------------
+
+
+def elections(kind: int, *partitions: int) -> ElectLeadersRequest:
+    return ElectLeadersRequest(kind, [TopicPartitions("t", list(partitions))], 5000)
+
+
+def codes(answer: Any) -> dict[int, int]:
+    return {
+        p.partition_id: p.error_code
+        for topic in answer.replica_election_results
+        for p in topic.partition_result
+    }
+
+
+async def test_preferred_leaders_come_back() -> None:
+    nodes = await cluster(2)
+    await made(nodes[0], "t", (1, 0), (0, 1))
+    await nodes[1].crash()
+    await settled(nodes[0])
+    node = handler_node(nodes[0])
+    assert codes(await ask(node, 43, 2, elections(0, 0, 1, 9))) == {0: 80, 1: 84, 9: 3}
+    back = MetadataNode(nodes[0].store.session(), 1, peers=nodes[0].peers)
+    await back.start()
+    await settled(nodes[0])
+    (now, version) = await state(nodes[0], "t", 0)
+    wish = Wish(("t", 0), now.leader_epoch, (0, 1), version)
+    await nodes[0].controller.alter_isr(0, epoch(nodes[0]), [wish])
+    everything = ElectLeadersRequest(0, None, 5000)
+    assert codes(await ask(node, 43, 2, everything)) == {0: 0}
+    assert nodes[0].metadata.view.leader("t", 0) == 1
+    assert (await state(nodes[0], "t", 0))[0].leader_epoch == now.leader_epoch + 1
+    assert codes(await ask(node, 43, 2, everything)) == {}
+    assert codes(await ask(handler_node(back), 43, 0, elections(0, 0))) == {0: 41}
+    await stop(back, nodes[0])
+
+
+async def test_an_unclean_election_marks_the_leader() -> None:
+    nodes = await cluster(2)
+    await made(nodes[0], "t", (1, 0))
+    await nodes[0].controller.alter_isr(1, epoch(nodes[1]), [Wish(("t", 0), 0, (1,), 0)])
+    node = handler_node(nodes[0])
+    assert codes(await ask(node, 43, 2, elections(Election.UNCLEAN, 0))) == {0: 84}
+    await nodes[1].crash()
+    await settled(nodes[0])
+    assert (await state(nodes[0], "t"))[0] == layout.Leadership(-1, 1, (1,), 1)
+    assert codes(await ask(node, 43, 2, elections(Election.UNCLEAN, 0))) == {0: 0}
+    now, version = await state(nodes[0], "t")
+    assert now == layout.Leadership(0, 2, (0,), 1, recovering=True)
+    (told,) = [
+        p
+        for r in nodes[0].received
+        if isinstance(r, LeaderAndIsrRequest)
+        for t in r.topic_states
+        for p in t.partition_states
+        if p.leader_epoch == 2
+    ]
+    assert (told.leader, told.leader_recovery_state) == (0, 1)
+    # The first change of the ISR clears the mark.
+    await nodes[0].controller.alter_isr(0, epoch(nodes[0]), [Wish(("t", 0), 2, (0,), version)])
+    assert (await state(nodes[0], "t"))[0] == layout.Leadership(0, 2, (0,), 1)
+    await stop(nodes[0])
+
+
+async def test_nobody_to_elect() -> None:
+    node = MetadataNode(LocalStore())
+    await node.start()
+    assert codes(await ask(handler_node(node), 43, 2, ElectLeadersRequest(1, None, 10))) == {}
+    answer = await ask(handler_node(node), 43, 2, elections(9, 0))
+    assert answer.error_code == -1 and codes(answer) == {0: -1}
+    await node.stop()
+
+
+# --- what the controller does by itself -----------------------------------------------------------
+
+
+async def test_a_topic_that_allows_it_now_gets_an_unclean_leader() -> None:
+    nodes = await cluster(2)
+    for name in ("t", "u"):
+        await made(nodes[0], name, (1, 0))
+        await nodes[0].controller.alter_isr(1, epoch(nodes[1]), [Wish((name, 0), 0, (1,), 0)])
+    allowed: set[str] = set()
+    reign = nodes[0].controller._reign
+    assert reign is not None
+    reign._unclean = allowed.__contains__
+    await nodes[1].crash()
+    await settled(nodes[0])
+    assert nodes[0].metadata.view.leader("t", 0) == -1
+    allowed.add("t")
+    nodes[0].controller.reconsider("u")
+    await settled(nodes[0])
+    assert nodes[0].metadata.view.leader("t", 0) == -1
+    nodes[0].controller.reconsider("t")
+    await settled(nodes[0])
+    assert (await state(nodes[0], "t"))[0] == layout.Leadership(0, 2, (0,), 1, recovering=True)
+    allowed.add("u")
+    nodes[0].controller.reconsider(None)
+    await settled(nodes[0])
+    assert nodes[0].metadata.view.leader("u", 0) == 0
+    await stop(nodes[0])
+
+
+async def test_leaders_are_given_back_from_time_to_time() -> None:
+    nodes = await cluster(2)
+    await made(nodes[0], "t", (1, 0), (1, 0))
+    reign = nodes[0].controller._reign
+    assert reign is not None
+    # Both are led elsewhere, as after a failover.
+    moved = {("t", i): layout.Leadership(0, 1, (0, 1), 1) for i in range(2)}
+    await reign.carry_out(Plan(moved, Notices(metadata=dict.fromkeys(moved))))
+    await nodes[0].controller.drained()
+    assert nodes[0].metadata.view.leader("t", 1) == 0
+    assert [(await state(nodes[0], "t", i))[0].leader for i in range(2)] == [0, 0]
+    reign._ways.balance = Balance(0.01, 10)
+    reign._balance_in(0.0)
+    while nodes[0].metadata.view.leader("t", 1) != 1:
+        await asyncio.sleep(0)
+    assert (await state(nodes[0], "t", 0))[0] == layout.Leadership(1, 2, (0, 1), 1)
+    assert reign._balancer is not None, "it looks again"
+    await stop(*reversed(nodes))
+    assert reign._balancer.cancelled()

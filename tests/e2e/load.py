@@ -1,0 +1,131 @@
+"""Idempotent load with acks=all on every partition of a topic, and what must hold of it afterwards:
+nothing acknowledged is lost, nothing is there twice, all is in order.
+"""
+
+import threading
+import time
+from typing import Any, Protocol
+
+from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
+
+
+class Brokers(Protocol):
+    """A cluster."""
+
+    @property
+    def bootstrap(self) -> str: ...
+
+
+def producer(cluster: Brokers, **more: Any) -> Producer:
+    """One that finds new leaders quickly."""
+    return Producer(
+        {
+            "bootstrap.servers": cluster.bootstrap,
+            "acks": "all",
+            "enable.idempotence": True,
+            "linger.ms": 2,
+            "retry.backoff.ms": 20,
+            "reconnect.backoff.ms": 20,
+            "reconnect.backoff.max.ms": 200,
+            "socket.timeout.ms": 5000,
+            "delivery.timeout.ms": 120000,
+            "topic.metadata.refresh.fast.interval.ms": 20,
+            "log_level": 2,
+            **more,
+        }
+    )
+
+
+class Load:
+    """Numbers written to every partition until it is stopped, and what was acknowledged."""
+
+    def __init__(self, cluster: Brokers, topic: str, partitions: int = 3) -> None:
+        self._cluster = cluster
+        self._topic = topic
+        self._producer = producer(cluster)
+        self._partitions = partitions
+        self._ended = threading.Event()
+        self.acknowledged: dict[int, list[tuple[int, int]]] = {p: [] for p in range(partitions)}
+        self.failed: list[str] = []
+        self.sent = 0
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _delivered(self, error: KafkaError | None, message: Message) -> None:
+        if error is not None:
+            self.failed.append(str(error))
+            return
+        partition, offset, value = message.partition(), message.offset(), message.value()
+        assert partition is not None and offset is not None and value is not None
+        self.acknowledged[partition].append((offset, int(value)))
+
+    def _run(self) -> None:
+        while not self._ended.is_set():
+            for partition in range(self._partitions):
+                self._send(partition, b"%d" % self.sent)
+            self.sent += 1
+            self._producer.poll(0.002)
+        self._producer.flush(90)
+
+    def _send(self, partition: int, value: bytes) -> None:
+        while True:
+            try:
+                self._producer.produce(
+                    self._topic, value, partition=partition, on_delivery=self._delivered
+                )
+            except BufferError:
+                self._producer.poll(0.05)
+            else:
+                return
+
+    def count(self) -> int:
+        """Records acknowledged so far."""
+        return sum(map(len, self.acknowledged.values()))
+
+    def go_on(self, records: int = 150, timeout_s: float = 30.0) -> float:
+        """Wait until so many more are acknowledged in every partition; the seconds it took."""
+        began = time.monotonic()
+        wanted = {p: len(done) + records for p, done in self.acknowledged.items()}
+        while any(len(self.acknowledged[p]) < count for p, count in wanted.items()):
+            assert time.monotonic() < began + timeout_s, "writes do not go on"
+            time.sleep(0.005)
+        return time.monotonic() - began
+
+    def stop(self) -> None:
+        """No more; all that was sent must have been acknowledged."""
+        self._ended.set()
+        self._thread.join(120)
+        assert not self._thread.is_alive()
+        assert not self.failed, self.failed[:3]
+
+    def check(self) -> None:
+        """Hold the log against what was acknowledged."""
+        for partition, acknowledged in self.acknowledged.items():
+            found = everything(self._cluster, self._topic, partition)
+            values = [value for _, value in found]
+            assert values == list(range(len(values))), f"partition {partition} is not in order"
+            # Of a batch that was sent again the client may not know the offset.
+            lost = [(o, v) for o, v in set(acknowledged) - set(found) if o >= 0 or v >= len(values)]
+            assert not lost, f"partition {partition}: {lost[:5]}"
+            assert len(values) >= len(acknowledged)
+
+
+def everything(cluster: Brokers, topic: str, partition: int) -> list[tuple[int, int]]:
+    """(offset, number) of a partition's records, read to the end."""
+    consumer = Consumer({"bootstrap.servers": cluster.bootstrap, "group.id": "reader"})
+    try:
+        place = TopicPartition(topic, partition, 0)
+        _, end = consumer.get_watermark_offsets(place, 10)
+        consumer.assign([place])
+        found: list[tuple[int, int]] = []
+        deadline = time.monotonic() + 60
+        while not found or found[-1][0] < end - 1:
+            assert time.monotonic() < deadline, f"{len(found)} of {end} records of {partition}"
+            for message in consumer.consume(1000, 1.0):
+                assert message.error() is None, message.error()
+                offset, value = message.offset(), message.value()
+                assert offset is not None and value is not None
+                found.append((offset, int(value)))
+        return found
+    finally:
+        consumer.close()

@@ -1,0 +1,128 @@
+"""Three broker processes, one cluster on a real ZooKeeper: started, killed, paused and stopped one
+by one, and looked at through the protocol.
+"""
+
+import signal
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from protocol.messages.create_topics import (
+    CreatableTopic,
+    CreatableTopicConfig,
+    CreateTopicsRequest,
+)
+from protocol.messages.metadata import (
+    MetadataRequest,
+    MetadataRequestTopic,
+    MetadataResponse,
+    MetadataResponsePartition,
+)
+from tests.kit.cluster import QUICK
+from tests.kit.server import Server
+from tests.kit.wire import ConnectionClosed, NoAnswer, Wire
+
+SESSION_MS = 4000
+
+
+class ProcessCluster:
+    """Brokers 0 to `count`-1 below `path`, on the ZooKeeper at `connect`."""
+
+    def __init__(
+        self,
+        path: Path,
+        connect: str,
+        count: int = 3,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
+        self.brokers: dict[int, Server] = {}
+        for broker_id in range(count):
+            given = {
+                "broker.id": str(broker_id),
+                "zookeeper.connect": connect,
+                "zookeeper.session.timeout.ms": str(SESSION_MS),
+                **QUICK,
+                **(settings or {}),
+            }
+            arguments = [word for item in given.items() for word in ("--set", "=".join(item))]
+            self.brokers[broker_id] = Server(path / f"broker-{broker_id}", arguments=arguments)
+
+    def start(self) -> None:
+        """All of them, known to each other."""
+        for broker in self.brokers.values():
+            broker.start()
+        self.until("all are there", lambda: len(self.metadata().brokers) == len(self.brokers))
+
+    def end(self) -> None:
+        """Kill what runs."""
+        for broker in self.brokers.values():
+            if broker.running:
+                broker.process.send_signal(signal.SIGCONT)  # type: ignore[union-attr]
+            broker.kill()
+
+    @property
+    def bootstrap(self) -> str:
+        return ",".join(broker.bootstrap for broker in self.brokers.values())
+
+    def pause(self, broker_id: int) -> None:
+        """SIGSTOP: it hangs."""
+        self.brokers[broker_id].process.send_signal(signal.SIGSTOP)  # type: ignore[union-attr]
+
+    def resume(self, broker_id: int) -> None:
+        """SIGCONT."""
+        self.brokers[broker_id].process.send_signal(signal.SIGCONT)  # type: ignore[union-attr]
+
+    # --- looking
+
+    def metadata(self, *topics: str, but: int = -1) -> MetadataResponse:
+        """What a broker that runs (and is not `but`) knows."""
+        wanted = [MetadataRequestTopic(name=name) for name in topics]
+        for broker_id, broker in self.brokers.items():
+            if broker.running and broker_id != but:
+                try:
+                    with Wire(broker.bootstrap, timeout=2) as wire:
+                        answer: MetadataResponse = wire.call(
+                            MetadataRequest(wanted, allow_auto_topic_creation=False), 9
+                        )
+                        return answer
+                except (OSError, ConnectionClosed, NoAnswer):
+                    continue
+        raise AssertionError("no broker answers")
+
+    def partition(self, topic: str, index: int = 0, but: int = -1) -> MetadataResponsePartition:
+        """A partition as a broker that is not `but` knows it."""
+        for partition in self.metadata(topic, but=but).topics[0].partitions:
+            if partition.partition_index == index:
+                return partition
+        raise AssertionError(f"{topic}-{index} is not known")
+
+    def controller(self) -> int:
+        """Id of the controller."""
+        return self.metadata().controller_id
+
+    def in_sync(self, topic: str, partitions: int) -> None:
+        """Wait until all replicas are in sync."""
+        count = len(self.brokers)
+        self.until(
+            f"all replicas of {topic} are in sync",
+            lambda: all(
+                len(self.partition(topic, i).isr_nodes) == count for i in range(partitions)
+            ),
+        )
+
+    def create(self, topic: str, partitions: int, configs: Mapping[str, str] | None = None) -> None:
+        """A topic with a replica on each broker."""
+        settings = [CreatableTopicConfig(*item) for item in (configs or {}).items()]
+        wanted = CreatableTopic(topic, partitions, len(self.brokers), configs=settings)
+        with Wire(self.brokers[self.controller()].bootstrap, timeout=20) as wire:
+            answer = wire.call(CreateTopicsRequest([wanted], 15_000), 5)
+        assert answer.topics[0].error_code == 0, answer
+        self.in_sync(topic, partitions)
+
+    @staticmethod
+    def until(what: str, done: Callable[[], bool], seconds: float = 30.0) -> None:
+        """Wait for something; an AssertionError when it takes too long."""
+        end = time.monotonic() + seconds
+        while not done():
+            assert time.monotonic() < end, f"not in {seconds} s: {what}"
+            time.sleep(0.05)
