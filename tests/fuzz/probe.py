@@ -7,7 +7,7 @@ from types import TracebackType
 from protocol.messages.metadata import MetadataRequest
 from tests.kit.wire import Wire
 
-SLOWEST = 1.0
+SLOWEST = 5.0
 """Seconds that one request may take; generous, because the machine is shared."""
 
 
