@@ -48,23 +48,30 @@ def _digits(text: str) -> bool:
     return text.isascii() and text.isdigit()
 
 
+# Each with the number of its metadata versions; what is not finished (4.0) only has full names.
 # fmt: off
-_RELEASES_WITH_FORMATS = frozenset((
-    "0.8.0", "0.8.1", "0.8.2", "0.9.0", "0.10.0", "0.10.1", "0.10.2", "0.11.0",
-    "1.0", "1.1", "2.0", "2.1", "2.2", "2.3", "2.4", "2.5", "2.6", "2.7", "2.8",
-    "3.0", "3.1", "3.2", "3.3", "3.4", "3.5", "3.6", "3.7", "3.8", "3.9",
-))
+_RELEASES = {
+    "0.8.0": 0, "0.8.1": 0, "0.8.2": 0, "0.9.0": 0, "0.10.0": 2, "0.10.1": 3, "0.10.2": 1,
+    "0.11.0": 3, "1.0": 1, "1.1": 1, "2.0": 2, "2.1": 3, "2.2": 2, "2.3": 2, "2.4": 2, "2.5": 1,
+    "2.6": 1, "2.7": 3, "2.8": 2, "3.0": 2, "3.1": 1, "3.2": 1, "3.3": 4, "3.4": 1, "3.5": 3,
+    "3.6": 3, "3.7": 5, "3.8": 1, "3.9": 1, "4.0": 2,
+}
 # fmt: on
+_UNFINISHED = "4.0"
 
 
 def release(value: Any) -> str | None:
-    """A version of the metadata and message formats: `2.8`, `2.8-IV1`, `3.0-IV1`, `0.10.0-IV0`."""
-    number, _, internal = value.partition("-IV")
+    """A version of the metadata and message formats: `2.8`, `2.8-IV1`, `2.8.1`, `0.10.0-IV0`."""
+    number, iv, internal = value.partition("-IV")
     words = number.split(".")
     short = ".".join(words[:3] if words[0] == "0" else words[:2])
-    if short in _RELEASES_WITH_FORMATS and ("-IV" not in value or _digits(internal)):
-        return None
-    return "must be a release such as 2.8 or 3.9-IV0"
+    if short not in _RELEASES:
+        known = False
+    elif iv:
+        known = _digits(internal) and int(internal) < _RELEASES[short]
+    else:
+        known = short != _UNFINISHED
+    return None if known else "must be a release such as 2.8 or 3.9-IV0"
 
 
 def _row(

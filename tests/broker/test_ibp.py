@@ -21,6 +21,7 @@ from broker.ibp import Versions, knows_recovery, release, versions
         ("3.7", Versions(7, 8, 4, 3, 16, 8, 4, 1)),
         ("3.8-IV0", Versions(7, 8, 4, 3, 16, 8, 4, 1)),
         ("3.9-IV0", Versions(7, 8, 4, 3, 17, 9, 4, 1)),
+        ("4.0-IV1", Versions(7, 8, 4, 3, 17, 9, 4, 1)),
     ],
 )
 def test_versions(text: str, expected: Versions) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage.config import LONG_MAX, ROWS, SETTINGS, LogConfig
+from storage.config import LONG_MAX, ROWS, SETTINGS, LogConfig, release
 from storage.settings import (
     Kind,
     Setting,
@@ -127,6 +127,27 @@ def test_checks(check: object, good: object, bad: object) -> None:
     assert callable(check)
     assert check(good) is None
     assert check(bad).startswith(("must be ", "every item must be "))
+
+
+@pytest.mark.parametrize(
+    ("text", "known"),
+    [
+        ("0.9.0", True),
+        ("0.10.0-IV1", True),
+        ("2.8", True),
+        ("2.8.1", True),
+        ("3.9-IV0", True),
+        ("3.9-IV1", False),
+        ("4.0-IV0", True),
+        ("4.0-IV1", True),
+        ("4.0-IV2", False),
+        ("4.0", False),
+        ("4.1", False),
+        ("3.9-IVx", False),
+    ],
+)
+def test_metadata_versions_are_those_of_apache_kafka_3_9(text: str, known: bool) -> None:
+    assert (release(text) is None) == known
 
 
 def test_split_list() -> None:
