@@ -26,7 +26,7 @@ from protocol.batch import (
 from protocol.compression import NONE, compress, decompress
 from protocol.crc import crc32c
 from protocol.errors import CorruptRecord, Malformed
-from protocol.record_errors import InvalidRecord, TimestampOutOfRange
+from protocol.record_errors import TIMESTAMPS_REJECTED, InvalidRecord, TimestampOutOfRange
 from protocol.varint import encode_varint, read_varint, read_varlong
 from protocol.wire import Buffer
 
@@ -153,7 +153,7 @@ def validate(
     if keyless:
         raise InvalidRecord("one or more records have been rejected", keyless)
     if untimely:
-        raise TimestampOutOfRange("one or more records have been rejected", untimely)
+        raise TimestampOutOfRange(TIMESTAMPS_REJECTED, untimely)
     return seen
 
 

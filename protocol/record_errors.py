@@ -35,5 +35,9 @@ class UndecodableBody(CorruptRecord):
     """
 
 
+TIMESTAMPS_REJECTED = "One or more records have been rejected due to invalid timestamp"
+"""What Apache Kafka says of the whole batch; programs look for this sentence."""
+
+
 class TimestampOutOfRange(InvalidRecord):
     """INVALID_TIMESTAMP (32): records whose timestamps lie outside what the topic accepts."""

@@ -14,8 +14,8 @@ from protocol import batch as batches
 from protocol.batch import APPEND_TIME, CRC_START, HEADER_SIZE, LENGTH_END, BatchHeader, peek
 from protocol.compression import GZIP, LZ4, NONE, SNAPPY, ZSTD
 from protocol.crc import crc32c
+from protocol.record_errors import TIMESTAMPS_REJECTED, TimestampOutOfRange, UndecodableBody
 from protocol.record_errors import InvalidRecord as RecordsAtFault
-from protocol.record_errors import TimestampOutOfRange, UndecodableBody
 from storage.config import LONG_MAX, LogConfig
 from storage.errors import CorruptRecord, InvalidRecord, InvalidTimestamp, RecordTooLarge
 
@@ -114,7 +114,7 @@ def _not_the_clients(header: BatchHeader, size: int) -> InvalidTimestamp:
     """Append times are the broker's: every record is at fault (no more of them than fit in)."""
     sentence = "The batch says that its timestamps are append times."
     count = min(header.record_count, (size - HEADER_SIZE) // LEAST_RECORD)
-    return InvalidTimestamp(sentence, [(index, sentence) for index in range(count)])
+    return InvalidTimestamp(TIMESTAMPS_REJECTED, [(index, sentence) for index in range(count)])
 
 
 def _check_client_batch(header: BatchHeader) -> None:

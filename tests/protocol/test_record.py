@@ -243,6 +243,9 @@ def test_validation_of_timestamps_lists_every_record() -> None:
     with pytest.raises(TimestampOutOfRange) as refused:
         validate(data, 0, header, LIMIT, timestamps=(START, START + 10))
     assert [index for index, _ in refused.value.record_errors] == [1, 4]
+    assert refused.value.message == (
+        "One or more records have been rejected due to invalid timestamp"
+    )
 
 
 @pytest.mark.parametrize("codec", CODECS)
