@@ -128,7 +128,7 @@ class ReplicaManager:
         """As `leader`, but any replica will do that has its log here."""
         partition = self.partition(topic, index)
         if partition is None:
-            return self.missing(topic, index, current_leader_epoch)
+            return self.missing(topic, index)
         if partition.log is None:
             return ErrorCode.KAFKA_STORAGE_ERROR
         if current_leader_epoch != partition.leader_epoch and current_leader_epoch != -1:
@@ -137,12 +137,10 @@ class ReplicaManager:
             return ErrorCode.UNKNOWN_LEADER_EPOCH
         return partition
 
-    def missing(self, topic: str, index: int, current_leader_epoch: int = -1) -> ErrorCode:
+    def missing(self, topic: str, index: int) -> ErrorCode:
         """Why a partition is not hosted here: unknown to the cluster, or somewhere else."""
         if self.metadata.view.partition(topic, index) is None:
             return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
-        if current_leader_epoch != -1:
-            return ErrorCode.UNKNOWN_LEADER_EPOCH
         return ErrorCode.NOT_LEADER_OR_FOLLOWER
 
     def topic_name(self, topic_id: bytes) -> str | None:

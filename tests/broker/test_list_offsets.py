@@ -140,6 +140,14 @@ async def test_a_former_leader_answers_the_debugging_replica() -> None:
     assert await find(part, LATEST, replica_id=-2) == (0, -1, 1, 2)
 
 
+async def test_who_has_no_replica_sends_clients_elsewhere(part: HostedNode) -> None:
+    """Whatever epoch they believe in: it is not known here."""
+    part.know("elsewhere", leader=OTHER)
+    for epoch in (-1, 0, 5):
+        assert await find(part, LATEST, topic="elsewhere", epoch=epoch) == (6, -1, -1, -1)
+        assert await find(part, LATEST, topic="nowhere", epoch=epoch) == (3, -1, -1, -1)
+
+
 async def test_last_stable_offset(part: HostedNode) -> None:
     transactional = {"producer_id": 7, "producer_epoch": 0, "transactional": True}
     part.append("t1", [BASE + 5000], base_sequence=0, **transactional)
