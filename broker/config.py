@@ -15,7 +15,7 @@ from broker.group_settings import GroupSettings
 from broker.listeners import Endpoint, ListenerError, Listeners
 from broker.properties import BadProperties, decode
 from broker.properties import parse as parse_properties
-from broker.settings import DYNAMIC_ONLY, SETTINGS
+from broker.settings import SETTINGS, UNLISTED
 from storage import config as topic_config
 from storage.config import LogConfig
 from storage.settings import Kind, Scope, Setting, SettingError, parse, render, split_list
@@ -83,7 +83,7 @@ class Source(NamedTuple):
 
 def setting_of(name: str) -> Setting | None:
     """The row of a setting; also of `listener.name.NAME.[MECHANISM.]SETTING`."""
-    row = SETTINGS.get(name) or DYNAMIC_ONLY.get(name)
+    row = SETTINGS.get(name) or UNLISTED.get(name)
     if row is None and name.startswith(LISTENER_PREFIX):
         rest = name[len(LISTENER_PREFIX) :].partition(".")[2]
         row = SETTINGS.get(rest) or SETTINGS.get(rest.partition(".")[2])
@@ -144,7 +144,7 @@ class BrokerConfig:
     def __getattr__(self, attribute: str) -> Any:
         # Called only while the value is not yet in the instance's dictionary.
         name = attribute.replace("_", ".")
-        row = SETTINGS.get(name) or DYNAMIC_ONLY.get(name)
+        row = SETTINGS.get(name) or UNLISTED.get(name)
         if row is None:
             raise AttributeError(f"no setting {name}")
         value = parse(row, self.value(name))
@@ -164,7 +164,7 @@ class BrokerConfig:
             text = layer.get(name)
             if text is not None:
                 return text
-        return (SETTINGS.get(name) or DYNAMIC_ONLY[name]).default
+        return (SETTINGS.get(name) or UNLISTED[name]).default
 
     @property
     def given(self) -> Mapping[str, str]:

@@ -18,7 +18,6 @@ log = logging.getLogger("odradek.housekeeping")
 
 FLUSH_CHECK_S = 0.25
 DELETE_CHECK_S = 1.0
-PRODUCER_EXPIRY_CHECK_S = 600.0
 MIN_PAUSE_S = 0.05
 
 Job = Callable[[], None]
@@ -45,7 +44,10 @@ class Housekeeping:
                 lambda: config.replica_high_watermark_checkpoint_interval_ms / 1000,
                 self._high_watermarks,
             ),
-            (lambda: PRODUCER_EXPIRY_CHECK_S, self._expire_producers),
+            (
+                lambda: config.producer_id_expiration_check_interval_ms / 1000,
+                self._expire_producers,
+            ),
         )
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self._every(pause, duty)) for pause, duty in duties]
@@ -101,7 +103,8 @@ class Housekeeping:
         await self._in_thread(self._logs.checkpoint_jobs(HIGH_WATERMARKS))
 
     def _expire_producers(self) -> None:
-        self._logs.expire_producers(self._clock.now_ms())
+        config = self._config
+        self._logs.expire_producers(self._clock.now_ms(), config.producer_id_expiration_ms)
 
     async def _compact(self) -> None:
         while True:

@@ -459,9 +459,15 @@ class LogManager:
                     break
         return due
 
-    def expire_producers(self, now_ms: int) -> int:
-        """Forgets producer ids unused for producer.id.expiration.ms; how many."""
-        return sum(log.producers.expire(now_ms) for log in self.logs.values() if log.producers)
+    def expire_producers(self, now_ms: int, expiration_ms: int) -> int:
+        """Forgets producer ids unused for `expiration_ms` (producer.id.expiration.ms, which may
+        have changed); how many."""
+        self._producer_expiration_ms = expiration_ms
+        gone = 0
+        for log in self.logs.values():
+            log.producers.expiration_ms = expiration_ms
+            gone += log.producers.expire(now_ms)
+        return gone
 
     # --- checkpoint files
 

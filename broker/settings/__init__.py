@@ -21,5 +21,10 @@ DYNAMIC_ONLY: dict[str, Setting] = table(logs.DYNAMIC_ONLY_ROWS)
 """Settings that only have a dynamic value (of one broker), and that DescribeConfigs does not list.
 """
 
+INTERNAL: dict[str, Setting] = table(logs.INTERNAL_ROWS)
+"""Settings that Apache Kafka takes from a property file and keeps to itself."""
+
+UNLISTED = DYNAMIC_ONLY | INTERNAL
+
 CLIENT_METRICS: dict[str, Setting] = table(cluster.CLIENT_METRICS_ROWS)
 GROUPS: dict[str, Setting] = table(groups.ROWS)

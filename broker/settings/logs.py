@@ -236,4 +236,9 @@ DYNAMIC_ONLY_ROWS: tuple[Setting, ...] = (
     Setting("replica.alter.log.dirs.io.max.bytes.per.second", _L, _MAX,
         "Bytes in a second that are moved between log directories.", at_least(0), _ALL),
 )
+
+INTERNAL_ROWS: tuple[Setting, ...] = (
+    Setting("producer.id.expiration.check.interval.ms", _I, "600000",
+        "How often idle producers are looked for.", at_least(1)),
+)
 # fmt: on

@@ -13,6 +13,7 @@ from typing import Any
 from broker.settings import (
     CLIENT_METRICS,
     GROUPS,
+    INTERNAL,
     SETTINGS,
     cluster,
     coordinators,
@@ -113,3 +114,10 @@ def test_every_setting_is_declared_once_and_has_a_sentence() -> None:
 def test_stand_ins_are_settings_themselves() -> None:
     for row in SETTINGS.values():
         assert all(synonym in SETTINGS for synonym in row.synonyms)
+
+
+def test_internal_settings_are_none_that_apache_kafka_lists() -> None:
+    assert INTERNAL.keys().isdisjoint(KAFKA["3.9.2"]["broker"])
+    for row in INTERNAL.values():
+        parse(row, row.default)
+        assert row.scope is Scope.READ_ONLY and row.doc.endswith(".")
