@@ -22,6 +22,14 @@ UPGRADE_TYPES = (UPGRADE, SAFE_DOWNGRADE, UNSAFE_DOWNGRADE)
 """What a request can allow (KIP-778)."""
 
 
+UNSUPPORTED = (
+    "Could not apply finalized feature update because the provided feature is not supported."
+)
+NOT_FINALIZED = "Can not delete non-existing finalized feature."
+"""Of features that not every broker knows. Tools show both sentences as they are, which is how
+Apache Kafka 3.9 with ZooKeeper says that metadata.version is not to be changed."""
+
+
 class FeatureWish(NamedTuple):
     """One entry of an UpdateFeatures request; `upgrade_type` as it was received."""
 
@@ -71,9 +79,8 @@ def plan_levels(
     levels = dict(finalized)
     answers: list[Refusal | None] = []
     for wish in wishes:
-        detail = _objection(wish, levels.get(wish.name, 0), supported.get(wish.name))
-        if detail is not None:
-            text = f"Feature {wish.name!r} cannot have level {wish.level}: {detail}."
+        text = _objection(wish, levels.get(wish.name, 0), supported.get(wish.name))
+        if text is not None:
             answers.append(Refusal(ErrorCode.INVALID_UPDATE_VERSION, text))
             continue
         answers.append(None)
@@ -87,16 +94,24 @@ def plan_levels(
 def _objection(wish: FeatureWish, present: int, span: Range | None) -> str | None:
     """Why a wish is refused, or None. The order of the checks is Apache Kafka's."""
     if wish.upgrade_type not in UPGRADE_TYPES:
-        return f"there is no upgrade type {wish.upgrade_type}"
+        return _sentence(wish, f"there is no upgrade type {wish.upgrade_type}")
     if wish.level < 0:
-        return "a level cannot be negative"
+        return _sentence(wish, "a level cannot be negative")
     if span is None:
-        return "not every broker supports this feature"
+        return UNSUPPORTED if wish.level else NOT_FINALIZED
     if not (span[0] <= wish.level <= span[1]):
-        return f"the brokers support levels {span[0]} to {span[1]}"
+        return _sentence(wish, f"the brokers support levels {span[0]} to {span[1]}")
     upgrade = wish.upgrade_type == UPGRADE
     if wish.level < present and upgrade:
-        return f"that is a downgrade from level {present}, which the request does not allow"
+        return _sentence(
+            wish, f"that is a downgrade from level {present}, which the request does not allow"
+        )
     if wish.level > present and not upgrade:
-        return f"that is above level {present}, and the request asks for a downgrade"
+        return _sentence(
+            wish, f"that is above level {present}, and the request asks for a downgrade"
+        )
     return None
+
+
+def _sentence(wish: FeatureWish, detail: str) -> str:
+    return f"Feature {wish.name!r} cannot have level {wish.level}: {detail}."

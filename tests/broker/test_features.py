@@ -77,6 +77,23 @@ def test_which_levels_are_granted(present: int, wish: tuple[str, int, int], fits
         assert answer.message
 
 
+@pytest.mark.parametrize(
+    ("level", "upgrade_type", "sentence"),
+    [
+        (6, UPGRADE, "Could not apply finalized feature update because the provided feature is "
+         "not supported."),
+        (4, UNSAFE_DOWNGRADE, "Could not apply finalized feature update because the provided "
+         "feature is not supported."),
+        (0, SAFE_DOWNGRADE, "Can not delete non-existing finalized feature."),
+    ],
+)  # fmt: skip
+def test_the_metadata_version_cannot_be_changed(
+    level: int, upgrade_type: int, sentence: str
+) -> None:
+    _, (answer,) = plan_levels([FeatureWish("metadata.version", level, upgrade_type)], {}, SPANS)
+    assert answer is not None and answer.message == sentence
+
+
 def test_a_feature_is_supported_as_far_as_every_broker_goes() -> None:
     def broker(**spans: tuple[int, int]) -> dict[str, Any]:
         return {n: {"min_version": low, "max_version": high} for n, (low, high) in spans.items()}
