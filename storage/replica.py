@@ -40,9 +40,7 @@ def _stage(log: Log, batch: memoryview, header: BatchHeader, now_ms: int) -> Non
         raise CorruptRecord(f"The CRC of the batch at offset {header.base_offset} is wrong.")
     base_offset, last = header.base_offset, header.last_offset
     if base_offset < log.next_offset:
-        raise UnexpectedAppendOffset(
-            f"A batch from offset {base_offset} on cannot follow offset {log.next_offset}."
-        )
+        _begin_before_log_start(log, header, now_ms)
     size = len(batch)
     if (
         log.active.end + size > log.active.room
@@ -59,6 +57,22 @@ def _stage(log: Log, batch: memoryview, header: BatchHeader, now_ms: int) -> Non
     log.active.add(size, last, header.max_timestamp)
     log.staged.append(batch)
     log.next_offset = last + 1
+
+
+def _begin_before_log_start(log: Log, header: BatchHeader, now_ms: int) -> None:
+    """Where DeleteRecords has put the leader's log start into the middle of a batch, an empty log
+    that begins there is sent the whole batch: it begins with that, and its log start stays.
+
+    Raises UnexpectedAppendOffset if it is not that.
+    """
+    from storage import trim
+
+    start = log.log_start_offset
+    if not (log.next_offset == start and header.base_offset < start <= header.last_offset):
+        raise UnexpectedAppendOffset(
+            f"A batch from offset {header.base_offset} on cannot follow offset {log.next_offset}."
+        )
+    trim.start_over(log, header.base_offset, now_ms, start)
 
 
 def track(

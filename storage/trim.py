@@ -118,8 +118,10 @@ def reload_producers(log: Log, end_offset: int) -> None:
     producers.map_end_offset = end_offset
 
 
-def start_over(log: Log, offset: int, now_ms: int) -> None:
-    """See `Log.truncate_fully_and_start_at`."""
+def start_over(log: Log, offset: int, now_ms: int, log_start: int = 0) -> None:
+    """See `Log.truncate_fully_and_start_at`. A `log_start` above `offset` stays the log start: what
+    is appended next must reach it.
+    """
     if log.failure is not None:
         raise log.fail(log.failure)
     logger.info("%s-%d: emptied, starts at %d", log.topic, log.partition, offset)
@@ -135,7 +137,8 @@ def start_over(log: Log, offset: int, now_ms: int) -> None:
             raise log.fail(error) from error
         log.bases = [offset]
         log.pending_snapshots = []
-        log.log_start_offset = log.high_watermark = log.end_offset = log.next_offset = offset
+        log.log_start_offset = log.high_watermark = max(offset, log_start)
+        log.end_offset = log.next_offset = offset
         log.recovery_point = log.synced_offset = offset
         log.epochs.clear()
         log.epochs.dirty = True

@@ -413,6 +413,18 @@ async def test_a_log_that_ends_before_the_leaders_begins(follower: Follower) -> 
     assert follower.leader.asked() == [(0, 10, -1, 3)]
 
 
+async def test_a_leader_whose_log_begins_inside_of_a_batch(follower: Follower) -> None:
+    p = follower.partition()
+    follower.leader.earliest, follower.leader.latest = 3, 7
+    follower.add(p)
+    await follower.says(answered(told(error_code=OUT_OF_RANGE)))
+    assert follower.leader.asked() == [(0, 3, -1, 3)]
+    await follower.says(answered(told(data=records(0, 5, 2) + records(5, 2, 3), hw=7, start=3)))
+    log = log_of(p)
+    assert (log.log_start_offset, log.end_offset, log.high_watermark) == (3, 7, 7)
+    assert follower.leader.asked() == [(0, 7, 3, 3)]
+
+
 async def test_a_log_that_goes_on_after_the_leaders_end(follower: Follower) -> None:
     """After an unclean election."""
     p = follower.partition(0, records(0, 2, 1), records(2, 5, 1))
