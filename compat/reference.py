@@ -233,8 +233,6 @@ class Reference:
             except OSError:
                 raise NoReference(f"Port {self.port} of 127.0.0.1 is taken.") from None
         self.directory.mkdir(parents=True, exist_ok=True)
-        (self.directory / "log4j.properties").write_text(LOG4J1)
-        (self.directory / "log4j2.xml").write_text(LOG4J2)
         if self.version.startswith("3"):
             self._zookeeper()
             conf = self._write("broker.properties", self._zookeeper_mode())
@@ -312,22 +310,47 @@ class Reference:
     def _java(
         self, name: str, main: str, *arguments: str, heap: str = "256m"
     ) -> subprocess.Popen[bytes]:
-        logging = (
-            f"-Dlog4j.configuration=file:{self.directory}/log4j.properties",
-            f"-Dlog4j2.configurationFile={self.directory}/log4j2.xml",
+        command = java_command(
+            self.version, self.directory, main, *arguments, heap=heap, flags=self._flags
         )
-        command = ["java", f"-Xmx{heap}", *self._flags, *logging, "-cp", f"{jars(self.version)}/*"]
-        with open(self.directory / f"{name}.log", "ab") as log:
-            process = subprocess.Popen(
-                [*command, main, *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=self.outlive,
-                preexec_fn=None if self.outlive or sys.platform != "linux" else _end_with_parent,
-            )
+        process = launch(command, self.directory / f"{name}.log", outlive=self.outlive)
         self.processes.append(process)
         return process
+
+
+def java_command(
+    version: str,
+    directory: pathlib.Path,
+    main: str,
+    *arguments: str,
+    heap: str = "256m",
+    flags: tuple[str, ...] = LEAN,
+) -> list[str]:
+    """A command line with the jars of a version; what its logging is told lies in `directory`."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "log4j.properties").write_text(LOG4J1)
+    (directory / "log4j2.xml").write_text(LOG4J2)
+    logging = (
+        f"-Dlog4j.configuration=file:{directory}/log4j.properties",
+        f"-Dlog4j2.configurationFile={directory}/log4j2.xml",
+    )
+    path = ("-cp", f"{jars(version)}/*")
+    return ["java", f"-Xmx{heap}", *flags, *logging, *path, main, *arguments]
+
+
+def launch(
+    command: list[str], log: pathlib.Path, *, outlive: bool = False
+) -> subprocess.Popen[bytes]:
+    """Start a process that writes to `log` and, unless it may `outlive` this one, ends with it."""
+    with open(log, "ab") as file:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            start_new_session=outlive,
+            preexec_fn=None if outlive or sys.platform != "linux" else _end_with_parent,
+        )
 
 
 def _end(

@@ -13,7 +13,6 @@ Three broker processes, replication factor 3, min.insync.replicas 2, acks=all id
 import argparse
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -82,20 +81,9 @@ class Run:
     def _stopped(self) -> float:
         """Writes that were acknowledged while it stopped count."""
         broker = self.cluster.brokers[self.leader()]
-        longest, before = 0.0, self.load.count()
-        last = now = time.monotonic()
-        end = now + 1
         assert broker.process is not None
         broker.process.terminate()
-        while now < end:
-            if broker.process.poll() is None:
-                end = now + 1
-            count = self.load.count()
-            if count > before:
-                longest, before, last = max(longest, now - last), count, now
-            assert now < last + 20, "writes do not go on"
-            time.sleep(0.002)
-            now = time.monotonic()
+        longest = self.load.longest_pause(broker.process)
         broker.stop()
         self.load.go_on(1)
         broker.start()

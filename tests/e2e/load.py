@@ -2,6 +2,7 @@
 nothing acknowledged is lost, nothing is there twice, all is in order.
 """
 
+import subprocess
 import threading
 import time
 from typing import Any, Protocol
@@ -90,6 +91,25 @@ class Load:
             assert time.monotonic() < began + timeout_s, "writes do not go on"
             time.sleep(0.005)
         return time.monotonic() - began
+
+    def longest_pause(self, process: "subprocess.Popen[bytes]") -> float:
+        """The longest time that a partition was without an acknowledgement, in seconds, from now
+        until a second after the end of a process.
+        """
+        now = time.monotonic()
+        end, longest = now + 1, 0.0
+        seen = {p: (len(done), now) for p, done in self.acknowledged.items()}
+        while now < end:
+            if process.poll() is None:
+                end = now + 1
+            for partition, (before, last) in seen.items():
+                longest = max(longest, now - last)
+                if len(self.acknowledged[partition]) > before:
+                    seen[partition] = (len(self.acknowledged[partition]), now)
+            assert longest < 30, "writes do not go on"
+            time.sleep(0.002)
+            now = time.monotonic()
+        return longest
 
     def stop(self) -> None:
         """No more; all that was sent must have been acknowledged."""

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from compat.member import Member
 from protocol.messages.create_topics import (
     CreatableTopic,
     CreatableTopicConfig,
@@ -35,7 +36,7 @@ class ProcessCluster:
         count: int = 3,
         settings: Mapping[str, str] | None = None,
     ) -> None:
-        self.brokers: dict[int, Server] = {}
+        self.brokers: dict[int, Server | Member] = {}
         for broker_id in range(count):
             given = {
                 "broker.id": str(broker_id),
@@ -88,6 +89,13 @@ class ProcessCluster:
                 except (OSError, ConnectionClosed, NoAnswer):
                     continue
         raise AssertionError("no broker answers")
+
+    def metadata_of(self, broker_id: int, *topics: str) -> MetadataResponse:
+        """What one broker knows."""
+        wanted = [MetadataRequestTopic(name=name) for name in topics]
+        with Wire(self.brokers[broker_id].bootstrap, timeout=10) as wire:
+            answer: MetadataResponse = wire.call(MetadataRequest(wanted, False), 9)
+            return answer
 
     def partition(self, topic: str, index: int = 0, but: int = -1) -> MetadataResponsePartition:
         """A partition as a broker that is not `but` knows it."""
