@@ -41,7 +41,7 @@ def _dirty_segments(log: Log) -> list[Segment]:
     """Segments with something to bring to disk, oldest first. Those are the last ones."""
     dirty = []
     for segment in reversed(log.segments):
-        if segment.made and (segment.flushed < segment.size or not segment.index_files):
+        if segment.made and segment.dirty:
             dirty.append(segment)
         elif segment.size:
             break

@@ -231,6 +231,17 @@ class Segment:
         if self.end and self.newest_timestamp >= 0:
             self.time_index.add(self._newest, self._newest_offset)
 
+    @property
+    def dirty(self) -> bool:
+        """Whether the disk lacks something of it: batches, index files, or the entry of a `seal`
+        that came after the last flush."""
+        times = self._time_index
+        return (
+            self.flushed < self.size
+            or not self.index_files
+            or (times is not None and times.saved < len(times))
+        )
+
     def index_writes(self) -> list[IndexWrite]:
         """What the index files lack, as it is now."""
         writes = []

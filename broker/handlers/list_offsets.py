@@ -151,7 +151,13 @@ def _answer(
             visible = log.high_watermark if request.replica_id == CONSUMER else None
             answer.old_style_offsets = _segment_offsets(node, log, asked, visible)
             return answer
-        found = _find(partition, log, asked.timestamp, _visible_end(log, request))
+        # Only consumers are bound by the high watermark.
+        lagging = (
+            request.replica_id == CONSUMER
+            and partition.is_leader
+            and log.high_watermark < partition.leader_epoch_start
+        )
+        found = _find(partition, log, asked.timestamp, _visible_end(log, request), lagging)
     except REFUSALS as error:
         return _refused(asked, code_of(error))
     if found is None:
@@ -185,13 +191,15 @@ def _visible_end(log: "Log", request: ListOffsetsRequest) -> int:
     return log.high_watermark
 
 
-def _find(partition: "Partition", log: "Log", timestamp: int, end: int) -> Found | None:
+def _find(
+    partition: "Partition", log: "Log", timestamp: int, end: int, lagging: bool
+) -> Found | None:
     """What is asked for; None when a new leader does not know its high watermark yet.
 
-    Until it has passed the leader's first offset, the high watermark may be lower than one that
-    the former leader has told (KIP-207).
+    Until it has passed the leader's first offset (`lagging`), the high watermark may be lower than
+    one that the former leader has told (KIP-207). A last stable offset may stay below for as long
+    as a transaction is open.
     """
-    lagging = partition.is_leader and end < partition.leader_epoch_start
     if timestamp == LATEST:
         return None if lagging else (NO_TIMESTAMP, end, partition.leader_epoch)
     if timestamp in (EARLIEST, EARLIEST_LOCAL):

@@ -166,6 +166,18 @@ async def test_last_stable_offset(part: HostedNode) -> None:
     assert await find(part, BASE + 5000, **committed) == (0, BASE + 5000, 9, 0)
 
 
+async def test_a_transaction_from_before_the_leader_does_not_make_it_lag(part: HostedNode) -> None:
+    transactional = {"producer_id": 7, "producer_epoch": 0, "transactional": True}
+    part.append("t1", [BASE + 5000], base_sequence=0, **transactional)
+    part.append("t1", [BASE + 6000])
+    part.host("t1", leader_epoch=1)
+    committed = {"isolation_level": 1}
+    assert await find(part, LATEST, **committed) == (0, -1, 9, 1)
+    assert await find(part, BASE + 2002, **committed) == (0, BASE + 2002, 8, 0)
+    assert await find(part, BASE + 5000, **committed) == NOTHING
+    assert await find(part, LATEST) == (0, -1, 11, 1)
+
+
 async def test_refusals() -> None:
     part = HostedNode()
     part.host("t1", leader_epoch=4)

@@ -442,11 +442,14 @@ def expected_indexes(data: bytes, base: int, interval: int) -> tuple[bytes, byte
     return index, times
 
 
-@pytest.mark.parametrize("interval", [0, 100, 1000])
-def test_index_files(fs: MemoryFileSystem, interval: int) -> None:
+@pytest.mark.parametrize("flush_every", [1, 7, 100])
+@pytest.mark.parametrize("interval", [0, 100, 5000])
+def test_index_files(fs: MemoryFileSystem, interval: int, flush_every: int) -> None:
     log = open_log(fs, settings=config(index_interval_bytes=interval, segment_bytes=2000))
     for index in range(40):
         append(log, batch(1 + index % 3, size=index * 7 % 60, timestamp=NOW + index * 37 % 101))
+        if index % flush_every == flush_every - 1:
+            log.flush()  # what is sealed later is not forgotten
     log.close(True)
     for base in segment_bases(fs):
         stem = f"{DIRECTORY}/{base:020d}"
