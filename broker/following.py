@@ -95,10 +95,13 @@ class FollowerSession:
             self.ring()
 
     def changed(self, partition: "Partition", *, at_once: bool) -> None:
-        """Its high watermark, log start or role is another; `at_once`: worth an answer now."""
+        """Its high watermark, log start, ISR or role is another; `at_once`: worth an answer now."""
         asked = self._asked.get(partition)
         if asked is None:
             return
+        if self.broker_id in partition.followers and self.broker_id not in partition.isr:
+            # Its position may have been recorded while it was still in the ISR.
+            self.outside[partition] = None
         self.due.setdefault(asked.key, asked)
         if at_once and self.ring is not None:
             self.ring()

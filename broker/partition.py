@@ -87,7 +87,7 @@ class Following(Protocol):
         """The log has grown."""
 
     def changed(self, partition: "Partition", *, at_once: bool) -> None:
-        """Its high watermark, log start or role is another."""
+        """Its high watermark, log start, ISR or role is another."""
 
 
 class Partition:
@@ -336,7 +336,7 @@ class Partition:
             waiter.wake()
 
     def tell_followers(self, *, at_once: bool = False) -> None:
-        """The high watermark, the log start or the role is another."""
+        """The high watermark, the log start, the ISR or the role is another."""
         for following in list(self.followings or ()):
             following.changed(self, at_once=at_once)
 

@@ -208,7 +208,8 @@ class ReplicaManager:
             changed.append(partition)
 
     def settle(self, partition: Partition) -> None:
-        """The ISR is another: the high watermark may go on."""
+        """The ISR is another: the high watermark may go on, and who left may come back."""
+        partition.tell_followers()
         if partition.advance(self._clock.now_ms()):
             self.visible(partition)
 

@@ -278,6 +278,21 @@ async def test_an_idle_follower_joins_as_soon_as_it_may() -> None:
     assert following is not None and following.outside == {}  # type: ignore[attr-defined]
 
 
+async def test_who_asks_while_it_is_being_put_out_may_come_back() -> None:
+    """Its position was taken in, and told, while it was still in the ISR; nothing changes since."""
+    leader = Leader(partitions=1, isr=(0, ONE))
+    leader.append()
+    partition = leader.partition()
+    partition.propose((0,))
+    await leader.go_on({0: 1}, wait=0).soon()
+    await leader.go_on(wait=0).soon()
+    partition.commit((0,), 1)
+    leader.hosted.replicas.settle(partition)
+    waits = leader.go_on()
+    assert leader.changes.isrs == [("t", 0, (0, ONE))]
+    waits.call.cancel()
+
+
 async def test_an_idle_session_keeps_its_follower_in_sync() -> None:
     """The follower has everything and asks again and again; then a record comes after long."""
     leader = Leader(partitions=1)
