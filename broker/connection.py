@@ -148,16 +148,20 @@ class Connection:
             return
         self.last_active = self._owner.loop.time()
         self._filled += count
-        if self._filled < size:
-            return
+        if self._filled == size:
+            try:
+                self._handle_body(body)
+            finally:
+                self._end_pass()
+
+    def _handle_body(self, body: bytearray) -> None:
+        """Handle the frame that has its own buffer: it is whole."""
+        size = self._frame_size
         self._buffer = body
         self._body = None
         self._filled = self._frame_size = 0
         self._in_pass = True
-        try:
-            self._request(memoryview(body)[:size])
-        finally:
-            self._end_pass()
+        self._request(memoryview(body)[:size])
 
     def _read_ahead(self) -> None:
         """While a request waits: notice a client that goes, keep what it sends ahead, up to a
@@ -192,6 +196,23 @@ class Connection:
                 break
         if pos < end and not self.closed:
             self._keep(view[pos:end])
+
+    def _handle_kept(self, view: memoryview) -> None:
+        """What was read ahead: the rest of a frame that had begun before, then other frames."""
+        body = self._body
+        if body is not None:
+            filled = self._filled
+            count = min(len(view), self._frame_size - filled)
+            body[filled : filled + count] = view[:count]
+            self._filled += count
+            if self._filled < self._frame_size:
+                return
+            self._handle_body(body)
+            view = view[count:]
+            if self._parked and not self.closed:
+                self._pending = bytearray(view)
+        if not self._parked and not self.closed:
+            self._handle_frames(view, len(view))
 
     def _keep(self, rest: memoryview) -> None:
         """Keep the beginning of a frame, or frames that may not be handled yet."""
@@ -325,7 +346,7 @@ class Connection:
             kept = self._pending
             self._pending = bytearray()
             try:
-                self._handle_frames(memoryview(kept), len(kept))
+                self._handle_kept(memoryview(kept))
             except Malformed as error:
                 self._refuse(error)
                 return

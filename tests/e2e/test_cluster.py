@@ -1,5 +1,6 @@
 """Three whole brokers in one process: replication, failover and what clients see of it."""
 
+import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -31,7 +32,7 @@ from protocol.messages.produce import (
 )
 from tests.e2e.load import Load
 from tests.kit.cluster import Cluster, ThreadedCluster
-from tests.kit.wire import batch
+from tests.kit.wire import batch, decode_answer, frame
 
 TOPIC = "replicated"
 REQUEST_TIMED_OUT = 7
@@ -154,15 +155,22 @@ async def produce(
     timeout_ms: int = 10_000,
 ) -> PartitionProduceResponse:
     """One batch to a broker; its answer."""
+    request = produce_request(topic, *values, acks=acks, timeout_ms=timeout_ms)
+    response = await call(cluster, broker_id, request, 9)
+    answer: PartitionProduceResponse = response.responses[0].partition_responses[0]
+    return answer
+
+
+def produce_request(
+    topic: str, *values: bytes, acks: int = -1, timeout_ms: int = 10_000
+) -> ProduceRequest:
+    """One batch to partition 0."""
     data = batch(values, timestamp=1)
-    request = ProduceRequest(
+    return ProduceRequest(
         acks=acks,
         timeout_ms=timeout_ms,
         topic_data=[TopicProduceData(topic, partition_data=[PartitionProduceData(0, data)])],
     )
-    response = await call(cluster, broker_id, request, 9)
-    answer: PartitionProduceResponse = response.responses[0].partition_responses[0]
-    return answer
 
 
 async def fetch(
@@ -210,6 +218,34 @@ async def test_a_follower_that_hangs_leaves_the_isr_and_comes_back(brokers: Clus
     await brokers.until(lambda: same_logs(brokers, "t"))
     assert (await fetch(brokers, 0, "t")).high_watermark == 5
     assert (await produce(brokers, 0, "t", b"f")).base_offset == 5
+
+
+async def test_a_frame_that_was_cut_by_a_wait_is_put_together(brokers: Cluster) -> None:
+    """Its second part comes while the request before it waits for followers, and so does a third
+    request after it."""
+    await made(brokers, "t", 0, 1, 2)
+    await brokers.pause_fetching(2)
+    values = [b"a", b"b" * 3000, b"c"]
+    sent = [frame(produce_request("t", value), 9, n) for n, value in enumerate(values)]
+    reader, writer = await asyncio.open_connection("127.0.0.1", brokers.ports[0])
+    leader = brokers.replica(0, "t")
+    writer.write(sent[0] + sent[1][:2000])
+    await brokers.until(lambda: leader.waiters is not None)
+    writer.write(sent[1][2000:] + sent[2][:20])
+    (connection,) = [
+        c for c in brokers.servers[0]._connections._connections if c._calls and c._parked
+    ]
+    await brokers.until(lambda: bool(connection._pending))
+    brokers.go_on_fetching()
+    writer.write(sent[2][20:])
+    async with asyncio.timeout(20):
+        for number in range(3):
+            answer = await reader.readexactly(int.from_bytes(await reader.readexactly(4), "big"))
+            correlation_id, body = decode_answer(ProduceRequest.API_KEY, 9, answer)
+            (partition,) = body.responses[0].partition_responses
+            assert (correlation_id, partition.error_code) == (number, 0)
+            assert partition.base_offset == number
+    writer.close()
 
 
 async def test_replicas_agree_again_after_an_unclean_election(brokers: Cluster) -> None:
