@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from broker.shares.manager import ShareManager
     from broker.shares.state import ShareStates
     from broker.transactions.machine import TransactionMachine
+    from broker.transactions.network import TransactionLink
     from storage.manager import LogManager
 
 
@@ -104,6 +105,7 @@ class Node:
         "sessions",
         "share_manager",
         "share_states",
+        "transaction_link_made",
         "transactions",
     )
 
@@ -127,6 +129,20 @@ class Node:
     """None until share groups are used; `shares` makes it."""
     producer_ids: ProducerIds
     transactions: Coordinator[TransactionMachine]
+    transaction_link_made: TransactionLink | None
+    """None until a coordinator elsewhere is asked; `transaction_link` makes it."""
+
+    def __init__(self) -> None:
+        self.transaction_link_made = None
+
+    @property
+    def transaction_link(self) -> TransactionLink:
+        """The way to transaction coordinators on other brokers."""
+        if self.transaction_link_made is None:
+            from broker.transactions.network import TransactionLink
+
+            self.transaction_link_made = TransactionLink(self)
+        return self.transaction_link_made
 
     @property
     def shares(self) -> ShareManager:

@@ -25,7 +25,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from broker import auto_topics
 from broker.clock import Clock
-from broker.cluster.view import MetadataCache
+from broker.cluster.view import NO_LEADER, MetadataCache
 from broker.errors import code_of
 from broker.partition import Partition
 from broker.replicas import ReplicaManager
@@ -234,6 +234,12 @@ class Coordinator(Generic[M]):
         if info is None:
             return None
         return auto_topics.coordinator_partition(key, len(info.partitions))
+
+    def broker_of(self, key: str) -> int:
+        """Id of the broker that coordinates a key, as the cluster's metadata says; -1 while nobody
+        who is alive does."""
+        index = self.partition_for(key)
+        return NO_LEADER if index is None else self._metadata.view.leader(self.topic, index)
 
     def find(self, key: str) -> M | ErrorCode:
         """The machine of a key, or why there is none here. For requests that write nothing."""

@@ -396,6 +396,8 @@ class Server:
         await node.share_states.close()
         if self._markers is not None:
             self._markers.close()
+        if node.transaction_link_made is not None:
+            node.transaction_link_made.close()
         await node.producer_ids.stop()
         await node.controller.stop()
         node.logs.close(self.clock.now_ms())

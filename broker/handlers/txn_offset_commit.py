@@ -134,6 +134,9 @@ class _Call:
     def _unvouched(self, code: ErrorCode) -> ErrorCode:
         if code == ErrorCode.PRODUCER_FENCED:
             return ErrorCode.INVALID_PRODUCER_EPOCH
+        if code == ErrorCode.NETWORK_EXCEPTION:
+            # Of the way to the transaction's coordinator: the group's is the right one.
+            return ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
         if code == ErrorCode.TRANSACTION_ABORTABLE and self._version < ABORTABLE_SINCE:
             return ErrorCode.INVALID_TXN_STATE
         return code

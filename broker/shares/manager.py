@@ -21,7 +21,7 @@ from broker.shares.partition import (
     SharePartition,
     Update,
 )
-from broker.shares.persister import LocalPersister, Persister
+from broker.shares.persister import Persister, StatePersister
 from broker.shares.sessions import Asked, Session, SessionKey, ShareSessions
 from broker.shares.state import Answer, Change
 from broker.timers import Timers
@@ -101,7 +101,7 @@ class ShareManager:
 
     def __init__(self, node: "Node", persister: Persister | None = None) -> None:
         self._node = node
-        self.persister = persister or LocalPersister(node)
+        self.persister = persister or StatePersister(node)
         self.groups = ShareGroupStates(node, self.persister)
         self.sessions = ShareSessions(node.config.group_share_max_share_sessions)
         self._led: dict[ShareKey, Led] = {}

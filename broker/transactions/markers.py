@@ -205,29 +205,22 @@ GROUP_CODES = {
 
 
 class Leaders(Protocol):
-    """The way to the brokers that lead a transaction's partitions."""
+    """The way to the brokers that lead a transaction's partitions
+    (`broker.transactions.network.Brokers`)."""
 
     def send_markers(
-        self, broker_id: int, marker: Marker, partitions: list[TopicPartition], done: Done
+        self,
+        broker_id: int,
+        marker: Marker,
+        partitions: list[TopicPartition],
+        done: Done,
+        is_over: Callable[[], bool],
     ) -> None:
         """Have a broker write markers; `done(codes)` once, NETWORK_EXCEPTION where it did not
-        answer."""
+        answer. They may wait for their turn, and are not sent if the transaction `is_over` then."""
 
-
-class OwnPartitions:
-    """`Leaders` of a broker that is alone."""
-
-    def __init__(self, node: "Node") -> None:
-        self._node = node
-
-    def send_markers(
-        self, broker_id: int, marker: Marker, partitions: list[TopicPartition], done: Done
-    ) -> None:
-        """See `Leaders`."""
-        if broker_id == self._node.broker_id:
-            write_markers(self._node, marker, partitions, done)
-        else:
-            done(dict.fromkeys(partitions, ErrorCode.NETWORK_EXCEPTION))
+    def close(self) -> None:
+        """Nothing more is sent."""
 
 
 FENCED = (ErrorCode.INVALID_PRODUCER_EPOCH, ErrorCode.TRANSACTION_COORDINATOR_FENCED)
@@ -240,8 +233,12 @@ class MarkerSender:
     """Carries out the `EndMarkers` that the transaction machines ask for."""
 
     def __init__(self, node: "Node", leaders: Leaders | None = None) -> None:
+        if leaders is None:
+            from broker.transactions.network import Brokers
+
+            leaders = Brokers(node)
         self._node = node
-        self._leaders = leaders or OwnPartitions(node)
+        self._leaders: Leaders = leaders
         self._retries: set[asyncio.TimerHandle] = set()
 
     def send(self, index: int, work: EndMarkers) -> None:
@@ -255,6 +252,7 @@ class MarkerSender:
         for retry in self._retries:
             retry.cancel()
         self._retries.clear()
+        self._leaders.close()
 
     @property
     def node(self) -> "Node":
@@ -317,7 +315,9 @@ class _Ending:
             if broker_id == NO_LEADER:
                 self._again(keys)
             else:
-                self._sender.leaders.send_markers(broker_id, self._marker, keys, self._answered)
+                self._sender.leaders.send_markers(
+                    broker_id, self._marker, keys, self._answered, self._is_over
+                )
 
     def _answered(self, results: Results) -> None:
         if self._is_over():

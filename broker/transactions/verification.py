@@ -10,7 +10,7 @@ from collections.abc import Callable
 from struct import Struct
 from typing import TYPE_CHECKING, Any
 
-from broker.cluster.view import INTERNAL_TOPICS
+from broker.cluster.view import INTERNAL_TOPICS, NO_LEADER
 from broker.transactions.state import TopicPartition
 from broker.waiting import then
 from protocol.batch import HEADER_SIZE, TRANSACTIONAL
@@ -37,7 +37,8 @@ def ask_coordinator(
     again: Callable[[], None] | None = None,
 ) -> Any:
     """An `ErrorCode` for each partition: NONE where it belongs to the transaction of `producer`
-    (id, epoch). The list, or a `broker.dispatch.Parked` that will have it.
+    (id, epoch). The list, or a `broker.dispatch.Parked` that will have it. The coordinator may be
+    on another broker: NETWORK_EXCEPTION where that one does not answer.
 
     With `add` partitions that do not belong to it join it; and while the transaction before is
     ending, the coordinator is asked again for add.partitions.to.txn.retry.backoff.max.ms, `again()`
@@ -46,16 +47,20 @@ def ask_coordinator(
     """
     if not transactional_id:
         return [ErrorCode.INVALID_REQUEST] * len(partitions)
-    if node.transactions.partition_for(transactional_id) is None:
-        return [ErrorCode.COORDINATOR_NOT_AVAILABLE] * len(partitions)
-    if not add:
-        return node.transactions.read(
-            transactional_id,
-            lambda machine: machine.verify(transactional_id, producer, partitions),
-            lambda code: [code] * len(partitions),
-        )
 
     def ask() -> Any:
+        broker_id = node.transactions.broker_of(transactional_id)
+        if broker_id == NO_LEADER:
+            return [ErrorCode.COORDINATOR_NOT_AVAILABLE] * len(partitions)
+        if broker_id != node.broker_id:
+            link = node.transaction_link
+            return link.ask(broker_id, transactional_id, producer, partitions, add=add)
+        if not add:
+            return node.transactions.read(
+                transactional_id,
+                lambda machine: machine.verify(transactional_id, producer, partitions),
+                lambda code: [code] * len(partitions),
+            )
         result = node.transactions.write(
             transactional_id,
             lambda machine, who, now_ms: machine.add_partitions(
@@ -70,6 +75,8 @@ def ask_coordinator(
             again()
         return ask()
 
+    if not add:
+        return ask()
     config = node.config
     pause_s = config.add_partitions_to_txn_retry_backoff_ms / 1000
     most_s = min(config.add_partitions_to_txn_retry_backoff_max_ms, config.request_timeout_ms)

@@ -7,7 +7,7 @@ import pytest
 from broker.cluster.view import SHARE_STATE_TOPIC
 from broker.shares import persister
 from broker.shares.common import ShareKey
-from broker.shares.persister import LocalPersister
+from broker.shares.persister import StatePersister
 from broker.shares.state import Answer
 from protocol.errors import ErrorCode
 from tests.broker.groups.node import GroupNode
@@ -21,7 +21,7 @@ async def test_a_coordinator_that_comes_later() -> None:
     await GroupNode.start(part)
     try:
         part.know(SHARE_STATE_TOPIC)
-        asked = LocalPersister(part.node)
+        asked = StatePersister(part.node)
         answers: list[Answer] = []
         asked.initialize(KEY, 1, 5, answers.append)
         asked.summary(KEY, answers.append)
@@ -44,11 +44,12 @@ async def test_a_coordinator_that_comes_later() -> None:
 @pytest.mark.parametrize("close", [False, True])
 async def test_a_coordinator_that_never_comes(monkeypatch: pytest.MonkeyPatch, close: bool) -> None:
     monkeypatch.setattr(persister, "FIRST_PAUSE_S", 0.0005)
+    monkeypatch.setattr(persister, "LAST_PAUSE_S", 0.001)
     part = ShareNode()
     await GroupNode.start(part)
     try:
         part.know(SHARE_STATE_TOPIC)
-        asked = LocalPersister(part.node)
+        asked = StatePersister(part.node)
         answers: list[Answer] = []
         asked.delete(KEY, answers.append)
         if close:

@@ -374,9 +374,14 @@ async def test_each_broker_is_sent_its_own(part: Part) -> None:
     sent: list[tuple[int, Marker, list[TopicPartition]]] = []
 
     class Brokers:
-        def send_markers(self, broker_id: int, marker: Marker, keys: Any, done: Any) -> None:
+        def send_markers(
+            self, broker_id: int, marker: Marker, keys: Any, done: Any, is_over: Any
+        ) -> None:
             sent.append((broker_id, marker, keys))
             done(dict.fromkeys(keys, ErrorCode.NONE))
+
+        def close(self) -> None:
+            pass
 
     part.sender = MarkerSender(part.node, Brokers())
     part.know("c", 2, leader=OTHER)
