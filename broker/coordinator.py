@@ -8,7 +8,9 @@ and loading after a restart is the same replay. All that waits is here:
 * becoming leader of a partition loads it: the log is read from its start and replayed, in slices;
   meanwhile requests are answered COORDINATOR_LOAD_IN_PROGRESS;
 * an outcome's records become one batch, staged in the log in the same turn of the loop and replayed
-  at once; replies leave when the high watermark has passed the batch (acks=all);
+  at once; replies leave when the high watermark has passed the batch (acks=all). Where that takes
+  too long, or too few replicas are in sync, the answer is COORDINATOR_NOT_AVAILABLE, but what was
+  appended counts as soon as it is replicated;
 * losing the partition (or its log) drops the machine; whoever still waits is told NOT_COORDINATOR;
 * the machine's timers are armed on the loop, and firing one is an input like any other.
 
@@ -18,7 +20,6 @@ append that the log refuses leaves the machine as it was (`Outcome.refused` answ
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
@@ -26,6 +27,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 from broker import auto_topics
 from broker.clock import Clock
 from broker.cluster.view import NO_LEADER, MetadataCache
+from broker.coordinator_slot import Slot
 from broker.errors import code_of
 from broker.partition import Partition
 from broker.replicas import ReplicaManager
@@ -52,6 +54,9 @@ SLICE_S = 0.005
 DECOMPRESSED_LIMIT = 1 << 28
 DIVIDED = 1000
 """Records of a batch of an outcome that may be divided: tombstones, mostly."""
+
+REPLICATION_MS = 5000
+"""How long an answer waits for the replicas where nothing else is said."""
 
 Reply = Callable[[Any], None]
 
@@ -151,58 +156,12 @@ class Waiting:
             resume(self.response)
 
 
-class _Slot(Generic[M]):
-    """One partition of the internal topic that this broker leads."""
-
-    __slots__ = (
-        "_registered",
-        "active",
-        "leader_epoch",
-        "loading",
-        "machine",
-        "open",
-        "partition",
-        "queue",
-        "timers",
-    )
-
-    def __init__(self, partition: Partition) -> None:
-        self.partition = partition
-        self.leader_epoch = partition.leader_epoch
-        self.machine: M
-        self.timers: Timers
-        self.active = False
-        self.loading: asyncio.Task[None] | None = None
-        # (replicated when the high watermark is above, what to do then), in offset order.
-        self.queue: deque[tuple[int, Callable[[], None]]] = deque()
-        self._registered = False
-        # Everybody who was promised an answer and has none yet.
-        self.open: set[Waiting] = set()
-
-    def wake(self) -> None:
-        """The partition changed (`broker.partition.Waiter`)."""
-        partition, queue = self.partition, self.queue
-        self._registered = False
-        while queue and partition.log is not None and queue[0][0] < partition.log.high_watermark:
-            queue.popleft()[1]()
-        self._register()
-
-    def when_replicated(self, offset: int, act: Callable[[], None]) -> None:
-        """`act()` when the high watermark is above `offset`, after all that came before."""
-        self.queue.append((offset, act))
-        self._register()
-
-    def _register(self) -> None:
-        if self.queue and not self._registered:
-            self._registered = True
-            self.partition.add_waiter(self)
-
-
 class Coordinator(Generic[M]):
     """The machines of one internal topic on this broker.
 
     `make(partition index, timers)` gives an empty machine; `codec` compresses what it writes;
-    `work(partition index, what)` does what outcomes have to be done.
+    `work(partition index, what)` does what outcomes have to be done. `patience_ms` is how long an
+    answer waits for the replicas.
     """
 
     def __init__(
@@ -215,6 +174,7 @@ class Coordinator(Generic[M]):
         *,
         codec: int = 0,
         work: Callable[[int, Any], None] | None = None,
+        patience_ms: int = REPLICATION_MS,
     ) -> None:
         self.topic = topic
         self._replicas = replicas
@@ -223,7 +183,8 @@ class Coordinator(Generic[M]):
         self._make = make
         self._codec = codec
         self._work = work
-        self._slots: dict[int, _Slot[M]] = {}
+        self._patience_s = patience_ms / 1000
+        self._slots: dict[int, Slot[M]] = {}
         replicas.watch_roles(topic, self._became_leader, self._resigned)
 
     # --- which machine
@@ -262,7 +223,7 @@ class Coordinator(Generic[M]):
         slot = self._slot(self.partition_for(key))
         return -1 if isinstance(slot, ErrorCode) else slot.leader_epoch
 
-    def _slot(self, index: int | None) -> "_Slot[M] | ErrorCode":
+    def _slot(self, index: int | None) -> "Slot[M] | ErrorCode":
         slot = None if index is None else self._slots.get(index)
         if slot is None:
             return ErrorCode.NOT_COORDINATOR
@@ -315,7 +276,7 @@ class Coordinator(Generic[M]):
             return response
         waiting = Waiting(refuse)
         slot.open.add(waiting)
-        self._reply_when_replicated(slot, slot.queue[-1][0], ((waiting, response),))
+        slot.when_replicated(slot.queue[-1].offset, ((waiting, response),))
         return waiting
 
     def feed(self, index: int, decide: Callable[[M, int], Outcome]) -> None:
@@ -331,21 +292,20 @@ class Coordinator(Generic[M]):
 
     # --- carrying out
 
-    def _carry_out(self, slot: "_Slot[M]", outcome: Outcome) -> None:
+    def _carry_out(self, slot: "Slot[M]", outcome: Outcome) -> None:
         if not outcome.records:
-            if outcome.behind and slot.queue:
-                self._reply_when_replicated(slot, slot.queue[-1][0], outcome.replies)
+            if outcome.behind or outcome.work:
+                slot.after_all(outcome.replies, lambda: self._do(slot, outcome.work))
             else:
-                self._reply(slot, outcome.replies)
-            self._do(slot, outcome.work)
+                slot.reply(outcome.replies)
             return
         try:
             offset = self._append(slot, outcome)
         except _Refused as refused:
             if outcome.refused is not None:
-                self._reply(slot, outcome.refused(refused.code))
+                slot.reply(outcome.refused(refused.code))
             else:
-                self._reply(slot, [(who, who.refuse(refused.code)) for who, _ in outcome.replies])
+                slot.refuse([who for who, _ in outcome.replies], refused.code)
             return
         if outcome.replay:
             producer_id, epoch = outcome.producer or (NO_PRODUCER_ID, NO_EPOCH)
@@ -353,16 +313,15 @@ class Coordinator(Generic[M]):
             first = offset - len(outcome.records) + 1
             for at, record in enumerate(outcome.records, first):
                 machine.replay(record.key, record.value, producer_id, epoch, at)
-        self._reply_when_replicated(slot, offset, outcome.replies)
-        if outcome.work:
-            slot.when_replicated(offset, lambda: self._do(slot, outcome.work))
+        act = (lambda: self._do(slot, outcome.work)) if outcome.work else None
+        slot.when_replicated(offset, outcome.replies, act)
 
-    def _do(self, slot: "_Slot[M]", work: Sequence[Any]) -> None:
+    def _do(self, slot: "Slot[M]", work: Sequence[Any]) -> None:
         for what in work:
             assert self._work is not None
             self._work(slot.partition.index, what)
 
-    def _append(self, slot: "_Slot[M]", outcome: Outcome) -> int:
+    def _append(self, slot: "Slot[M]", outcome: Outcome) -> int:
         """Stage one batch (several, if it may); the offset of the last record. Raises _Refused."""
         now_ms = self._clock.now_ms()
         producer_id, epoch = outcome.producer or (NO_PRODUCER_ID, NO_EPOCH)
@@ -378,7 +337,7 @@ class Coordinator(Generic[M]):
             last = self._stage(slot, data, now_ms)
         return last
 
-    def _stage(self, slot: "_Slot[M]", data: bytes, now_ms: int) -> int:
+    def _stage(self, slot: "Slot[M]", data: bytes, now_ms: int) -> int:
         partition = slot.partition
         if partition.log is None or not partition.is_leader:
             raise _Refused(ErrorCode.NOT_COORDINATOR)
@@ -425,25 +384,14 @@ class Coordinator(Generic[M]):
         waiting = Waiting(lambda code: code)
         waiting.start(done)
         slot.open.add(waiting)
-        self._reply_when_replicated(slot, offset, ((waiting, ErrorCode.NONE),))
-
-    def _reply_when_replicated(
-        self, slot: "_Slot[M]", offset: int, replies: Sequence[tuple[Waiting, Any]]
-    ) -> None:
-        slot.when_replicated(offset, lambda: self._reply(slot, replies))
-
-    @staticmethod
-    def _reply(slot: "_Slot[M]", replies: Sequence[tuple[Waiting, Any]]) -> None:
-        for waiting, response in replies:
-            slot.open.discard(waiting)
-            waiting.answer(response)
+        slot.when_replicated(offset, ((waiting, ErrorCode.NONE),))
 
     # --- roles
 
     def _became_leader(self, partition: Partition) -> None:
         """Load a partition, also one that was led before under an earlier epoch."""
         self._drop(partition.index)
-        slot: _Slot[M] = _Slot(partition)
+        slot: Slot[M] = Slot(partition, self._patience_s)
         self._slots[partition.index] = slot
 
         def fire(timer: Hashable) -> None:
@@ -463,17 +411,10 @@ class Coordinator(Generic[M]):
 
     def _drop(self, index: int) -> None:
         slot = self._slots.pop(index, None)
-        if slot is None:
-            return
-        slot.active = False
-        if slot.loading is not None:
-            slot.loading.cancel()
-        slot.timers.clear()
-        slot.queue.clear()
-        slot.partition.drop_waiter(slot)
-        self._reply(slot, [(w, w.refuse(ErrorCode.NOT_COORDINATOR)) for w in list(slot.open)])
+        if slot is not None:
+            slot.close()
 
-    async def _load(self, slot: "_Slot[M]") -> None:
+    async def _load(self, slot: "Slot[M]") -> None:
         partition = slot.partition
         began = self._clock.monotonic()
         try:
@@ -487,12 +428,17 @@ class Coordinator(Generic[M]):
         spent = (self._clock.monotonic() - began) * 1000
         log.info("%s-%d: %d records loaded in %.0f ms", self.topic, partition.index, count, spent)
 
-    def _activate(self, slot: "_Slot[M]") -> None:
+    def _activate(self, slot: "Slot[M]") -> None:
         slot.loading = None
         slot.active = True
+        source = slot.partition.log
+        if source is not None and source.high_watermark < source.end_offset:
+            # A new leader's log may end above what is known to be replicated: what rests on it
+            # waits, as behind a write of its own.
+            slot.when_replicated(source.end_offset - 1)
         self._carry_out(slot, slot.machine.loaded(self._clock.now_ms()))
 
-    async def _replay_log(self, slot: "_Slot[M]") -> int:
+    async def _replay_log(self, slot: "Slot[M]") -> int:
         """Everything in the log, up to its end at the moment of the last look; how many records."""
         source = slot.partition.log
         assert source is not None

@@ -254,6 +254,7 @@ class Server:
             ),
             codec=self.config.offsets_topic_compression_codec,
             work=lambda _, what: node.shares.groups.initialize(what),
+            patience_ms=self.config.offsets_commit_timeout_ms,
         )
         node.metadata.on_change(self._topics_changed)
         node.old_offsets = OldOffsets(self._store)
@@ -270,6 +271,7 @@ class Server:
                 lambda: node.producer_ids.take(),
             ),
             work=self._send_markers,
+            patience_ms=self.config.request_timeout_ms,
         )
         node.share_manager = None
         node.share_states = Coordinator(
@@ -279,6 +281,7 @@ class Server:
             self.clock,
             lambda index, timers: self._share_states(index),
             codec=self.config.share_coordinator_state_topic_compression_codec,
+            patience_ms=self.config.share_coordinator_write_timeout_ms,
         )
 
     def _share_states(self, index: int) -> "ShareStates":

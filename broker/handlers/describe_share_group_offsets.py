@@ -5,15 +5,16 @@ Versions 0-1: 1 lag (KIP-1226).
 Null topics mean all that the group has states of. A share partition without a state, or whose state
 cannot be had, and one of an unknown topic stands at -1; lag, the records that the group has still
 to do with, is -1 where it is not known. Served where the feature share.version is finalized at 1,
-else UNSUPPORTED_VERSION. Left out: authorization; end offsets of partitions led by other brokers.
+else UNSUPPORTED_VERSION. Left out: authorization.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from broker.cluster.features import SHARE_VERSION
 from broker.coordinator import Waiting
 from broker.shares.common import NO_OFFSET, UNKNOWN_COUNT, ShareKey
+from broker.shares.ends import End, Place
 from broker.shares.state import Answer
 from broker.waiting import gather
 from protocol.errors import ErrorCode
@@ -64,32 +65,55 @@ def _describe(node: "Node", asked: DescribeShareGroupOffsetsRequestGroup) -> Any
         else:
             keys += [ShareKey(group_id, info.topic_id, index) for index in topic.partitions]
     result = Waiting(lambda code: Group(group_id, error_code=code))
-    node.shares.groups.summaries(
-        keys,
-        lambda answers: result.answer(Group(group_id, [*_topics(node, answers.items()), *unknown])),
-    )
+
+    def told(answers: dict[ShareKey, Answer]) -> None:
+        places = _places(node, answers)
+        counted = [places[key] for key, answer in answers.items() if _is_counted(answer)]
+        node.shares.ends.ask(
+            counted,
+            lambda ends: result.answer(
+                Group(group_id, [*_topics(answers, places, ends), *unknown])
+            ),
+        )
+
+    node.shares.groups.summaries(keys, told)
     return result
 
 
-def _topics(node: "Node", answers: "Iterable[tuple[ShareKey, Answer]]") -> list[Topic]:
+def _places(node: "Node", keys: Iterable[ShareKey]) -> dict[ShareKey, Place]:
     names = node.metadata.view.names
+    return {key: (names.get(key.topic_id, ""), key.partition) for key in keys}
+
+
+def _is_counted(answer: Answer) -> bool:
+    """Whether lag can be told: there is a start, and what is done after it is counted."""
+    state = answer.state
+    return (
+        state is not None
+        and state.start_offset != NO_OFFSET
+        and state.complete_count != UNKNOWN_COUNT
+    )
+
+
+def _topics(
+    answers: Mapping[ShareKey, Answer], places: Mapping[ShareKey, Place], ends: Mapping[Place, End]
+) -> list[Topic]:
     topics: dict[bytes, Topic] = {}
-    for (_, topic_id, index), answer in answers:
-        name = names.get(topic_id, "")
-        topic = topics.setdefault(topic_id, Topic(name, topic_id))
-        topic.partitions.append(_row(node, name, index, answer))
+    for key, answer in answers.items():
+        name, index = places[key]
+        topic = topics.setdefault(key.topic_id, Topic(name, key.topic_id))
+        topic.partitions.append(_row(index, answer, ends.get(places[key])))
     return list(topics.values())
 
 
-def _row(node: "Node", name: str, index: int, answer: Answer) -> Row:
+def _row(index: int, answer: Answer, end: End | None) -> Row:
+    """`end` of a partition whose lag can be told."""
     state = answer.state
     if state is None:
         return Row(index, NO_OFFSET)
+    if isinstance(end, ErrorCode):
+        return Row(index, error_code=end, error_message=end.message)
     row = Row(index, state.start_offset, state.leader_epoch)
-    if state.start_offset != NO_OFFSET and state.complete_count != UNKNOWN_COUNT:
-        partition = node.replicas.leader(name, index)
-        if isinstance(partition, ErrorCode):
-            return Row(index, error_code=partition, error_message=partition.message)
-        assert partition.log is not None
-        row.lag = partition.log.high_watermark - state.start_offset - state.complete_count
+    if end is not None:
+        row.lag = end - state.start_offset - state.complete_count
     return row

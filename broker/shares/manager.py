@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from broker.partition import Partition, Waiter
 from broker.settings.groups import duration_ms
 from broker.shares.common import NO_OFFSET, Refused, ShareKey
+from broker.shares.ends import EndOffsets
 from broker.shares.groups import ShareGroupStates
 from broker.shares.partition import (
     Acknowledgement,
@@ -103,6 +104,7 @@ class ShareManager:
         self._node = node
         self.persister = persister or StatePersister(node)
         self.groups = ShareGroupStates(node, self.persister)
+        self.ends = EndOffsets(node)
         self.sessions = ShareSessions(node.config.group_share_max_share_sessions)
         self._led: dict[ShareKey, Led] = {}
         self._timers = Timers(node.clock, self._expire)
@@ -111,6 +113,7 @@ class ShareManager:
         """End of the broker."""
         self._timers.clear()
         self.persister.close()
+        self.ends.close()
         self._led.clear()
 
     # --- settings
