@@ -390,8 +390,19 @@ class Server:
         await self._connections.close()
         await node.replication.close()
         await self._housekeeping.stop()
-        await node.groups.close()
-        await node.transactions.close()
+        await self.close_coordinators()
+        await node.producer_ids.stop()
+        await node.controller.stop()
+        node.logs.close(self.clock.now_ms())
+        await self._feature_watch.close()
+        await node.configs.close()
+        await self._store.close()
+
+    async def close_coordinators(self) -> None:
+        """Nothing more is coordinated here, and nobody elsewhere is asked or told anything."""
+        node = self.node
+        for coordinator in (node.groups, node.transactions):
+            await coordinator.close()
         if node.share_manager is not None:
             node.share_manager.close()
         if self._state_tender is not None:
@@ -401,12 +412,6 @@ class Server:
             self._markers.close()
         if node.transaction_link_made is not None:
             node.transaction_link_made.close()
-        await node.producer_ids.stop()
-        await node.controller.stop()
-        node.logs.close(self.clock.now_ms())
-        await self._feature_watch.close()
-        await node.configs.close()
-        await self._store.close()
 
 
 async def _serve(configs: Sequence[BrokerConfig], *, memory: bool, topics: list[TopicSpec]) -> None:

@@ -198,7 +198,7 @@ async def crash(server: Server) -> None:
         await controller._reign.close()
     await node.replication.close()
     await server._housekeeping.stop()
-    await node.groups.close()
+    await server.close_coordinators()
     await node.producer_ids.stop()
     for log in node.logs.logs.values():
         log.close(clean=False)
