@@ -332,6 +332,27 @@ def decode_topic(name: str, data: bytes | None) -> TopicNode:
         raise BadContent(path, repr(error)) from error
 
 
+def encode_reassignments(targets: Mapping[tuple[str, int], Sequence[int]]) -> bytes:
+    """/admin/reassign_partitions: the replicas that (topic, partition) shall have."""
+    partitions = [
+        {"topic": topic, "partition": partition, "replicas": list(replicas)}
+        for (topic, partition), replicas in targets.items()
+    ]
+    return _dump({"version": 1, "partitions": partitions})
+
+
+def decode_reassignments(data: bytes | None) -> dict[tuple[str, int], tuple[int, ...]]:
+    """The replicas that (topic, partition) shall have."""
+    value = _load(REASSIGN_PARTITIONS, data)
+    try:
+        return {
+            (str(entry["topic"]), int(entry["partition"])): tuple(map(int, entry["replicas"]))
+            for entry in value["partitions"]
+        }
+    except (KeyError, ValueError, TypeError) as error:
+        raise BadContent(REASSIGN_PARTITIONS, repr(error)) from error
+
+
 class Leadership(NamedTuple):
     """Content of a partition's state node; `leader` -1 means none, `recovering` after unclean."""
 

@@ -26,6 +26,7 @@ from broker.controller import decide, load
 from broker.controller.channel import BrokerChannel, Outbox
 from broker.controller.decide import Notices, Plan, Unclean
 from broker.controller.fence import Fence, Group
+from broker.controller.moves import Moves
 from broker.controller.requests import ControlRequest, ControlResponse, Writer, partitions_of
 from broker.controller.state import Broker, Key, State
 from protocol.errors import ErrorCode
@@ -85,6 +86,19 @@ class Reign:
         self._outboxes: dict[int, Outbox] = {}
         self._gone: dict[str, list[asyncio.Future[None]]] = {}
         self._balancer: asyncio.TimerHandle | None = None
+        self.moves = Moves(self)
+
+    def later(self, name: str, event: Event) -> None:
+        """Queue an event of this reign, once under its name."""
+        self._put(name, event)
+
+    def start_over(self, error: StoreError) -> None:
+        """The store failed in the middle of something: forget everything and read it again."""
+
+        async def fail() -> None:
+            raise error
+
+        self._put("start over", fail)
 
     def _put(self, name: str | None, event: Event) -> None:
         async def while_it_lasts() -> None:
@@ -116,6 +130,7 @@ class Reign:
         self.send(decide.announce_brokers(state))
         await self._delete_marked()
         await self.carry_out(decide.take_over(state, self._unclean))
+        await self.moves.resume()
         self._balance_in(FIRST_BALANCE_S)
 
     def revoke(self) -> None:
@@ -198,6 +213,7 @@ class Reign:
             # A broker must know where a leader is before it is told to follow it.
             self.send(decide.introduce(state, came))
             await self.carry_out(decide.brokers_came(state, came, self._unclean))
+            await self.moves.resume_on(came)
         if went or came:
             self.send(decide.resume_deletions(state))
             self._tell_stalled()
@@ -287,6 +303,7 @@ class Reign:
         state = self.state
         fresh = [name for name in names if name not in state.deletions]
         self.send(decide.delete_topics(state, fresh))
+        await self.moves.forget(fresh)
         # A topic that no replica ever had is finished already.
         await self._finish_deletions({n for n in fresh if decide.deletion_complete(state, n)})
         self._tell_stalled()

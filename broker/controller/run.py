@@ -42,7 +42,9 @@ from broker.controller.topics import Created, Defaults, PartitionsWish, Refusal,
 log = logging.getLogger("odradek.controller")
 
 if TYPE_CHECKING:
+    from broker.cluster.layout import Assignment
     from broker.controller.elect import Election, Wish
+    from broker.controller.reassign import Rules, Target
     from broker.controller.service import Elected, IsrAnswer, Service
     from broker.controller.state import Key
 
@@ -222,6 +224,19 @@ class Controller:
     async def elect_leaders(self, keys: "Sequence[Key] | None", kind: "Election") -> "Elected":
         """Elections of these partitions, or (None) of all that need one. Raises NotController."""
         return await self._serve(lambda service: service.elect(keys, kind))
+
+    async def alter_reassignments(
+        self, targets: "Sequence[Target]", rules: "Rules"
+    ) -> "dict[Key, Refusal | None]":
+        """Have partitions move to other replicas, or back: None where it is on its way (KIP-455).
+
+        Raises NotController.
+        """
+        return await self._serve(lambda service: service.reassign(targets, rules))
+
+    async def reassignments(self, keys: "Sequence[Key] | None") -> "dict[Key, Assignment]":
+        """Those of the partitions, or (None) of all, that are moving. Raises NotController."""
+        return await self._serve(lambda service: service.reassignments(keys))
 
     def reconsider(self, topic: str | None) -> None:
         """Settings of a topic, or (None) of all, have changed: unclean elections may be allowed

@@ -8,13 +8,15 @@ import logging
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from broker.cluster.layout import Leadership
-from broker.controller import elect
+from broker.cluster.layout import Assignment, Leadership
+from broker.cluster.store import StoreError
+from broker.controller import elect, reassign
 from broker.controller.decide import Notices
 from broker.controller.elect import Election, Wish
+from broker.controller.reassign import Rules, Target
 from broker.controller.reign import Reign
 from broker.controller.state import Key
-from broker.controller.topics import Refused
+from broker.controller.topics import Refusal, Refused
 from protocol.errors import ErrorCode
 
 log = logging.getLogger("odradek.controller")
@@ -61,6 +63,7 @@ class Service:
         written = [key for key in changes if key not in refused]
         if written:
             self._reign.send(Notices(metadata=dict.fromkeys(written)))
+            self._reign.later(f"moves of {written}", lambda: self._reign.moves.advance(written))
         return [refused.get(wish.key) or self._committed(wish.key) for wish in wishes]
 
     def _committed(self, key: Key) -> IsrAnswer:
@@ -93,3 +96,18 @@ class Service:
             if key not in refused and partition is not None and partition.state is not None:
                 leaders[key] = partition.state.leader
         return Elected(leaders, refused)
+
+    # --- reassignments
+
+    async def reassign(self, targets: Sequence[Target], rules: Rules) -> dict[Key, Refusal | None]:
+        """See Controller.alter_reassignments."""
+        try:
+            return await self._reign.moves.begin(targets, rules)
+        except StoreError as error:
+            self._reign.start_over(error)
+            raise
+
+    async def reassignments(self, keys: Sequence[Key] | None) -> dict[Key, Assignment]:
+        """See Controller.reassignments."""
+        state = self._state
+        return reassign.running(state, state.all_keys() if keys is None else keys)
