@@ -3,7 +3,7 @@
 Nothing waits for real: when nothing is ready the clock jumps to the next timer. Work for threads
 runs at once in the loop (after a seeded delay: a slow disk). Every callback, timer and task
 belongs to the `Incarnation` in whose context it was made; once that is dead none of them runs
-again, which is what kill -9 does to a process.
+again, which is what kill -9 does to a process. While it is paused they wait, as under SIGSTOP.
 """
 
 import asyncio
@@ -29,9 +29,23 @@ class Incarnation:
     def __init__(self, name: str) -> None:
         self.name = name
         self.dead = False
+        self.paused = False
+        self._held: list[tuple[Any, tuple[Any, ...]]] = []
 
     def __repr__(self) -> str:
         return f"<{self.name}{' dead' if self.dead else ''}>"
+
+    def hold(self, callback: Any, args: tuple[Any, ...]) -> None:
+        """Keep a callback that came due while this life is paused."""
+        self._held.append((callback, args))
+
+    def go_on(self, loop: "SimLoop") -> None:
+        """End the pause: what came due meanwhile runs now, in order."""
+        self.paused = False
+        held, self._held = self._held, []
+        with self.running():
+            for callback, args in held:
+                loop.call_soon(callback, *args)
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -44,23 +58,32 @@ class Incarnation:
 
 
 CURRENT: contextvars.ContextVar[Incarnation | None] = contextvars.ContextVar("life", default=None)
+NOBODY = contextvars.Context()
+"""What runs in it belongs to no life."""
 
 
 class SimSelector(selectors.BaseSelector):
     """Says which simulated sockets are ready; lets time pass when none is.
 
-    `ready(fd)` gives the events of a descriptor of the simulated network.
+    `ready(fd)` gives the events of a descriptor of the simulated network, which `touch`es each
+    whose state has changed: only those are looked at.
     """
 
     def __init__(self) -> None:
         self._keys: dict[int, selectors.SelectorKey] = {}
+        self._touched: dict[int, None] = {}
         self.now = 0.0
         self.ready: Callable[[int], int] = lambda fd: 0
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
         key = selectors.SelectorKey(fileobj, self._fd(fileobj), events, data)
         self._keys[key.fd] = key
+        self._touched[key.fd] = None
         return key
+
+    def touch(self, fd: int) -> None:
+        """The descriptor may be ready for something that it was not ready for."""
+        self._touched[fd] = None
 
     def unregister(self, fileobj: Any) -> selectors.SelectorKey:
         return self._keys.pop(self._fd(fileobj))
@@ -77,10 +100,14 @@ class SimSelector(selectors.BaseSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         found = []
-        for fd, key in self._keys.items():
-            events = self.ready(fd) & key.events
+        for fd in list(self._touched):
+            key = self._keys.get(fd)
+            events = self.ready(fd) & key.events if key is not None else 0
             if events:
+                assert key is not None
                 found.append((key, events))
+            else:
+                del self._touched[fd]
         if not found:
             if timeout is None:
                 raise Deadlock("nothing is ready and no timer stands")
@@ -96,6 +123,9 @@ class SimLoop(asyncio.SelectorEventLoop):
         self.chance = random.Random(seed)
         self.disk_delay_s: Callable[[], float] = lambda: 0.0
         super().__init__(self._sim_selector)
+        self.tasks: dict[asyncio.Task[Any], None] = {}
+        """All that have not ended. Those of dead lives stay: collected, they would be closed, and
+        their last words said."""
         self.set_task_factory(_task_of_a_life)
 
     def time(self) -> float:
@@ -104,6 +134,22 @@ class SimLoop(asyncio.SelectorEventLoop):
     def watch_sockets(self, ready: Callable[[int], int]) -> None:
         """Where to ask which descriptors are ready."""
         self._sim_selector.ready = ready
+
+    def touch(self, fd: int) -> None:
+        """The state of a simulated socket has changed."""
+        self._sim_selector.touch(fd)
+
+    def end(self) -> None:
+        """Close the loop with all that is still under way: its coroutines are ended one by one,
+        and nothing that they say on the way counts."""
+        self.close()
+        self.set_exception_handler(lambda *_: None)
+        for task in list(self.tasks):
+            try:
+                task.get_coro().close()  # type: ignore[union-attr]
+            except (RuntimeError, AttributeError, OSError, ValueError):
+                pass
+        self.tasks.clear()
 
     # --- callbacks belong to a life
 
@@ -151,7 +197,9 @@ def _alive(callback: Any, context: contextvars.Context | None) -> Any:
         return callback
 
     def guarded(*args: Any) -> Any:
-        if not life.dead:
+        if life.paused:
+            life.hold(callback, args)
+        elif not life.dead:
             return callback(*args)
         return None
 
@@ -167,6 +215,9 @@ def _task_of_a_life(
     """
     task: asyncio.Task[Any] = asyncio.Task(coroutine, loop=loop, context=context)
     task._log_destroy_pending = False  # type: ignore[attr-defined]
+    tasks = loop.tasks  # type: ignore[attr-defined]
+    tasks[task] = None
+    task.add_done_callback(lambda ended: tasks.pop(ended, None), context=NOBODY)
     return task
 
 

@@ -3,12 +3,17 @@
 Bytes of one direction of a connection arrive in order, each piece after a seeded delay. A cut from
 host to host holds back what is sent (as TCP does, which tries again) until it is healed; a cut in
 one direction only is one. `reset` ends connections at once. `Network.module(host)` stands in for
-the `socket` module in the broker's files: the sockets it makes belong to that host.
+the `socket` module in the broker's files: the sockets it makes belong to that host, or (None) to
+the host after which the running life is named. Hosts are numeric addresses: nothing looks up names.
+
+`digest` covers every piece that was sent, when and where: equal digests are equal runs.
 """
 
 import socket
+import struct
 from collections import deque
 from collections.abc import Callable
+from hashlib import blake2b
 from itertools import count
 from selectors import EVENT_READ, EVENT_WRITE
 from types import SimpleNamespace
@@ -23,6 +28,8 @@ Address = tuple[str, int]
 
 class SimSocket:
     """One end of a connection, or a listener. Non-blocking; errors are those of the real thing."""
+
+    family = 0  # no name of this family needs to be looked up
 
     def __init__(self, network: "Network", host: str) -> None:
         self.network = network
@@ -169,6 +176,8 @@ class Network:
         self.fds = count(FIRST_FD)
         self.sockets: dict[int, SimSocket] = {}
         self.listeners: dict[Address, SimSocket] = {}
+        self.paused: set[str] = set()
+        self.digest = blake2b(digest_size=8)
         self.cuts: set[tuple[str, str]] = set()
         self.delay_s: Callable[[], float] = lambda: loop.chance.uniform(0.0001, 0.003)
         self._ports = count(20_000)
@@ -176,18 +185,31 @@ class Network:
 
     def _ready(self, fd: int) -> int:
         found = self.sockets.get(fd)
-        return 0 if found is None else found.ready()
+        return 0 if found is None or found.host in self.paused else found.ready()
+
+    def touch(self, sock: SimSocket) -> None:
+        """Something about it has changed: it may be ready."""
+        self.loop.touch(sock.fd)
 
     def free_port(self, host: str) -> int:
         return next(self._ports)
 
-    def module(self, host: str) -> Any:
-        """A stand-in for the `socket` module whose sockets belong to `host`."""
+    def module(self, host: str | None = None) -> Any:
+        """A stand-in for the `socket` module; see this module."""
         names = {name: getattr(socket, name) for name in dir(socket) if name.isupper()}
+
+        def make(*_: Any) -> SimSocket:
+            if host is not None:
+                return SimSocket(self, host)
+            life = CURRENT.get()
+            assert life is not None, "a socket that belongs to nobody"
+            return SimSocket(self, life.name)
+
         return SimpleNamespace(
             **names,
-            socket=lambda *_: SimSocket(self, host),
+            socket=make,
             has_dualstack_ipv6=lambda: False,
+            inet_pton=socket.inet_pton,
             error=OSError,
         )
 
@@ -206,6 +228,7 @@ class Network:
             self._world(0.2, self._connected, sock)
             return
         sock.connecting = False
+        self.touch(sock)
         listener = self.listeners.get(sock.remote)
         if listener is None:
             sock.error = ConnectionRefusedError(111, "Connection refused")
@@ -214,11 +237,14 @@ class Network:
         other.local, other.remote = sock.remote, sock.local
         other.peer, sock.peer = sock, other
         listener.backlog.append(other)
+        self.touch(listener)
 
     def carry(self, sock: SimSocket, piece: bytes | None) -> None:
         """Send a piece (None: the end) to the other side, after those before it."""
         sock.under_way.append(piece)
         sock.arrives_at = max(sock.arrives_at, self.loop.time() + self.delay_s())
+        self.digest.update(struct.pack(">dI", sock.arrives_at, sock.fd - FIRST_FD))
+        self.digest.update(piece or b"")
         self._world(sock.arrives_at - self.loop.time(), self._arrive, sock)
 
     def _arrive(self, sock: SimSocket) -> None:
@@ -230,13 +256,20 @@ class Network:
         piece = sock.under_way.popleft()
         if piece is None:
             peer.at_end = True
+            self.touch(peer)
             return
         sock.in_flight -= len(piece)
+        self.touch(sock)
         if peer.closed:
             if not sock.closed:
-                sock.error = ConnectionResetError(104, "Connection reset by peer")
+                self._break(sock)
             return
         peer.received.append(piece)
+        self.touch(peer)
+
+    def _break(self, sock: SimSocket) -> None:
+        sock.error = ConnectionResetError(104, "Connection reset by peer")
+        self.touch(sock)
 
     def _world(self, delay: float, act: Callable[..., None], *args: Any) -> None:
         """A timer of the network itself: it outlives every node."""
@@ -261,6 +294,16 @@ class Network:
                 for _ in range(len(sock.under_way)):
                     self._world(self.delay_s(), self._arrive, sock)
 
+    def pause(self, host: str) -> None:
+        """The host's process reads and writes nothing until `go_on`; what it is sent waits."""
+        self.paused.add(host)
+
+    def go_on(self, host: str) -> None:
+        self.paused.discard(host)
+        for sock in self.sockets.values():
+            if sock.host == host:
+                self.touch(sock)
+
     def reset(self, wanted: Callable[[SimSocket], bool]) -> int:
         """End connections at once on both sides; how many."""
         ended = 0
@@ -268,15 +311,16 @@ class Network:
             if sock.peer is not None and sock.error is None and wanted(sock):
                 for each in (sock, sock.peer):
                     each.under_way.clear()
-                    each.error = ConnectionResetError(104, "Connection reset by peer")
+                    self._break(each)
                 ended += 1
         return ended
 
     def kill(self, host: str) -> None:
-        """The host's process is gone: its listeners and connections end."""
+        """The host's process is gone: its listeners and connections end. Behind a cut nobody
+        notices before something is sent and the cut is healed."""
         for sock in [s for s in self.sockets.values() if s.host == host]:
-            if sock.peer is not None:
-                sock.peer.error = ConnectionResetError(104, "Connection reset by peer")
+            if sock.peer is not None and (host, sock.peer.host) not in self.cuts:
+                self._break(sock.peer)
             sock.closed = True
             sock.under_way.clear()
             del self.sockets[sock.fd]
