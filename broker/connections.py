@@ -41,7 +41,8 @@ class Connections:
         self._buffers: list[bytearray] = []
         self._large: list[bytearray] = []
         self._listeners: dict[str, socket.socket] = {}
-        self._connections: set[Connection] = set()
+        # In the order in which they came, so that the same course of events is the same again.
+        self._connections: dict[Connection, None] = {}
         self._per_ip: Counter[str] = Counter()
         self._to_complete: list[Connection] = []
         self._scheduled = False
@@ -116,12 +117,12 @@ class Connections:
         self._accepted += 1
         connection_id = f"{listener}:{host}:{address[1]}-{self._accepted}"
         self._per_ip[host] += 1
-        self._connections.add(Connection(self, sock, Context(connection_id, listener, host)))
+        self._connections[Connection(self, sock, Context(connection_id, listener, host))] = None
 
     def forget(self, connection: Connection) -> None:
         """A connection closed."""
         if connection in self._connections:
-            self._connections.discard(connection)
+            del self._connections[connection]
             self._per_ip[connection.peer] -= 1
             if not self._per_ip[connection.peer]:
                 del self._per_ip[connection.peer]

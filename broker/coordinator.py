@@ -257,11 +257,11 @@ class Coordinator(Generic[M]):
         if isinstance(slot, ErrorCode):
             return refuse(slot)
         waiting = Waiting(refuse)
-        slot.open.add(waiting)
+        slot.open[waiting] = None
         try:
             outcome = decide(slot.machine, waiting, self._clock.now_ms())
         except BaseException:
-            slot.open.discard(waiting)
+            slot.open.pop(waiting, None)
             raise
         self._carry_out(slot, outcome)
         return waiting.response if waiting.done else waiting
@@ -275,7 +275,7 @@ class Coordinator(Generic[M]):
         if not slot.queue:
             return response
         waiting = Waiting(refuse)
-        slot.open.add(waiting)
+        slot.open[waiting] = None
         slot.when_replicated(slot.queue[-1].offset, ((waiting, response),))
         return waiting
 
@@ -383,7 +383,7 @@ class Coordinator(Generic[M]):
         slot.machine.replay_end(producer_id, producer_epoch, committed)
         waiting = Waiting(lambda code: code)
         waiting.start(done)
-        slot.open.add(waiting)
+        slot.open[waiting] = None
         slot.when_replicated(offset, ((waiting, ErrorCode.NONE),))
 
     # --- roles

@@ -52,7 +52,7 @@ class Slot(Generic[M]):
         self.loading: asyncio.Task[None] | None = None
         self.queue: deque[Pending] = deque()
         """In the order of offsets, and of their times."""
-        self.open: set[Waiting] = set()
+        self.open: dict[Waiting, None] = {}
         """Everybody who was promised an answer and has none yet."""
         self._registered = False
         self._patience_s = patience_s
@@ -96,7 +96,7 @@ class Slot(Generic[M]):
     def reply(self, replies: "Sequence[tuple[Waiting, Any]]") -> None:
         """Answer those who wait."""
         for waiting, response in replies:
-            self.open.discard(waiting)
+            self.open.pop(waiting, None)
             waiting.answer(response)
 
     def refuse(self, waiting: "Sequence[Waiting]", code: ErrorCode) -> None:

@@ -49,7 +49,7 @@ class Replication:
         node.replicas.throttle = Throttle(config, node.clock, leader=True)
         self._fetchers: dict[tuple[int, int], Fetcher] = {}
         self._fetched_by: dict[tuple[str, int], tuple[int, int]] = {}
-        self._closing: set[asyncio.Task[None]] = set()
+        self._closing: dict[asyncio.Task[None], None] = {}
         self._isr: IsrChanges | None = None
         self._link: ControllerLink | None = None
         self._sweep: asyncio.TimerHandle | None = None
@@ -113,8 +113,8 @@ class Replication:
             return
         del self._fetchers[place]
         task = asyncio.get_running_loop().create_task(fetcher.close())
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
+        self._closing[task] = None
+        task.add_done_callback(self._closing.pop)
 
     def _number(self, partition: Partition) -> int:
         count: int = self._node.config.num_replica_fetchers
