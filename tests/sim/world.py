@@ -197,9 +197,12 @@ class World:
         module = self.network.module()
         chance = self.chance
         handler = _Errors(self)
-        logger = logging.getLogger("odradek")
-        before = logger.level, logger.propagate
-        logger.addHandler(handler)
+        loggers = [logging.getLogger(name) for name in ("odradek", "storage", "asyncio")]
+        before = [(logger.level, logger.propagate) for logger in loggers]
+        for logger in loggers:
+            logger.addHandler(handler)
+            logger.setLevel(logging.DEBUG if handler.verbose else logging.ERROR)
+            logger.propagate = False
         collecting = gc.isenabled()
         gc.disable()
         try:
@@ -208,16 +211,12 @@ class World:
                 mock.patch.object(broker.peer, "socket", module),
                 mock.patch.object(os, "urandom", chance.randbytes),
             ):
-                if handler.verbose:
-                    logger.setLevel(logging.DEBUG)
-                else:
-                    logger.setLevel(logging.ERROR)
-                logger.propagate = False
                 yield
         finally:
-            logger.removeHandler(handler)
-            logger.level, logger.propagate = before
-            logger.setLevel(before[0])
+            for logger, (level, propagate) in zip(loggers, before, strict=True):
+                logger.removeHandler(handler)
+                logger.setLevel(level)
+                logger.propagate = propagate
             if collecting:
                 gc.enable()
 
@@ -303,4 +302,4 @@ class _Errors(logging.Handler):
 
             life = CURRENT.get()
             name = "-" if life is None else life.name
-            self._world.note(f"[{name}] {record.name[8:]}: {record.getMessage()}")
+            self._world.note(f"[{name}] {record.name}: {record.getMessage()}")

@@ -1,0 +1,151 @@
+"""What clients were told, and what must therefore be true.
+
+The history is kept beside the cluster: what was acknowledged, what was read, who owned what. Some
+of it is judged at once (two records at one offset), the rest when the run is over, against the logs.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from protocol.batch import batches, parse_header
+from protocol.record import records_of
+
+Key = tuple[str, int]
+"""Topic and partition."""
+Blame = Callable[[str], None]
+
+LIMIT = 1 << 20
+
+
+class Sent(NamedTuple):
+    """A record as its producer knows it."""
+
+    producer: str
+    number: int
+    """Of this producer's records in this partition, counted from 0."""
+
+    @property
+    def value(self) -> bytes:
+        return f"{self.producer} {self.number}".encode()
+
+    @classmethod
+    def of(cls, value: bytes) -> "Sent":
+        producer, _, number = value.decode().rpartition(" ")
+        return cls(producer, int(number))
+
+
+class LogRecord(NamedTuple):
+    """A record in a log."""
+
+    offset: int
+    value: bytes
+    transactional: bool
+    producer_id: int
+    committed: bool | None = None
+    """What a control record (without value) says of its producer's transaction."""
+
+
+def records_in(data: bytes) -> list[LogRecord]:
+    """The records of consecutive batches, control records among them; offsets of gaps are left
+    out."""
+    found: list[LogRecord] = []
+    for at, header in batches(data):
+        for record in records_of(data, at, header, LIMIT):
+            if header.control:
+                assert record.key is not None
+                committed = record.key[3] == 1
+                found.append(LogRecord(record.offset, b"", True, header.producer_id, committed))
+            else:
+                value = bytes(record.value or b"")
+                found.append(
+                    LogRecord(record.offset, value, header.transactional, header.producer_id)
+                )
+    return found
+
+
+class History:
+    """Of one run. `blame(text)` takes what is wrong."""
+
+    def __init__(self, blame: Blame) -> None:
+        self._blame = blame
+        self.acked: dict[Key, dict[Sent, int]] = {}
+        """Acknowledged records and their offsets (-1 where the broker did not tell)."""
+        self.read: dict[tuple[Key, int], bytes] = {}
+        """What some consumer has read at an offset."""
+        self.leaders: dict[tuple[Key, int], int] = {}
+        """Which node took records as the leader of an epoch."""
+        self.owners: dict[tuple[str, int, Key], str] = {}
+        """Which member of a group owned a partition in a generation."""
+        self.commits: dict[tuple[str, Key], int] = {}
+        """The highest offset whose commit was acknowledged, by group and partition."""
+
+    # --- told by clients
+
+    def acknowledged(self, key: Key, record: Sent, offset: int) -> None:
+        """A producer got its acknowledgement."""
+        self.acked.setdefault(key, {})[record] = offset
+
+    def was_read(self, who: str, key: Key, offset: int, value: bytes) -> None:
+        """A consumer was given a record (b"" for a control record)."""
+        before = self.read.setdefault((key, offset), value)
+        if before != value:
+            self._blame(f"{who} reads {value!r} at {key} {offset}, where {before!r} was read")
+
+    def owns(self, group: str, generation: int, key: Key, member: str) -> None:
+        """A member was assigned a partition."""
+        before = self.owners.setdefault((group, generation, key), member)
+        if before != member:
+            self._blame(f"{key} belongs to {before} and {member} in generation {generation}")
+
+    def committed(self, group: str, key: Key, offset: int) -> None:
+        """A group's commit was acknowledged."""
+        place = group, key
+        self.commits[place] = max(self.commits.get(place, -1), offset)
+
+    def resumes(self, group: str, key: Key, offset: int, known: int) -> None:
+        """A new owner is told the group's offset; `known` is what was acknowledged before it
+        asked."""
+        if offset < known:
+            self._blame(f"{group} goes on at {offset} of {key}, but {known} was committed")
+
+    # --- told by brokers
+
+    def leads(self, key: Key, epoch: int, node: int) -> None:
+        """A node appends as the leader of an epoch."""
+        before = self.leaders.setdefault((key, epoch), node)
+        if before != node:
+            self._blame(f"{before} and {node} both append to {key} as leaders of epoch {epoch}")
+
+    # --- at the end
+
+    def judge(self, key: Key, data: bytes) -> None:
+        """Hold the history against the log that all replicas agree on."""
+        records = records_in(data)
+        at = {record.offset: record.value for record in records}
+        offsets: dict[Sent, int] = {}
+        last: dict[str, int] = {}
+        for record in records:
+            if not record.value or record.transactional:
+                continue
+            sent = Sent.of(record.value)
+            if sent in offsets:
+                self._blame(f"{sent} is twice in {key}: at {offsets[sent]} and {record.offset}")
+            offsets[sent] = record.offset
+            if sent.number < last.get(sent.producer, -1):
+                self._blame(f"{sent} comes after {last[sent.producer]} in {key}")
+            last[sent.producer] = sent.number
+        for sent, offset in self.acked.get(key, {}).items():
+            if sent not in offsets:
+                self._blame(f"{sent} was acknowledged at {offset} of {key} and is lost")
+            elif offset not in (-1, offsets[sent]):
+                self._blame(f"{sent} was acknowledged at {offset} of {key}, is at {offsets[sent]}")
+        for (where, offset), value in self.read.items():
+            if where == key and at.get(offset) != value:
+                self._blame(f"{value!r} was read at {key} {offset}, where {at.get(offset)!r} is")
+
+
+def epochs_in(data: bytes) -> list[tuple[int, int]]:
+    """(base offset, leader epoch) of each batch."""
+    return [
+        (h.base_offset, h.leader_epoch) for h in (parse_header(data, a) for a, _ in batches(data))
+    ]

@@ -1,0 +1,236 @@
+"""One run: a cluster, clients, faults, peace, one more fault that must not stop anybody, and then
+the invariants.
+
+While it runs: what is read at an offset never changes; one leader an epoch; high watermarks and
+ends never go back. After it: replicas are byte-equal, every acknowledged record is there once and
+in order.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+from unittest import mock
+
+from broker.config import TopicSpec
+from storage.log import Log
+from tests.sim.clients import Consumer, Producer
+from tests.sim.faults import Faults
+from tests.sim.history import History, Key
+from tests.sim.loop import CURRENT
+from tests.sim.world import Node, Violation, World
+
+TOPIC = "t"
+START_S = 30.0
+PEACE_S = 60.0
+"""Until all is well again after the last fault."""
+PROGRESS_S = 20.0
+"""How long one broken node may keep records from being acknowledged: a session's time-out, the
+time after which a lagging follower is left out, clients' time-outs."""
+
+
+class Outcome(NamedTuple):
+    """Of a run."""
+
+    seed: int
+    digest: str
+    failure: str | None
+    notes: list[str]
+    acked: int
+    virtual_s: float
+
+
+class Run:
+    """See the module."""
+
+    def __init__(self, seed: int) -> None:
+        self.world = world = World(seed)
+        chance = world.chance
+        self.history = History(world.blame)
+        self.keys: list[Key] = [(TOPIC, index) for index in range(chance.choice((1, 2, 3)))]
+        self.length_s = chance.choice((8.0, 15.0, 25.0))
+        self.producers = [
+            Producer(
+                world,
+                self.history,
+                number,
+                self.keys,
+                rate=chance.choice((1.0, 3.0, 8.0)),
+                window=chance.choice((1, 2, 5)),
+            )
+            for number in range(chance.choice((1, 2)))
+        ]
+        self.consumers = [Consumer(world, self.history, 10, self.keys)]
+        self.clients = [*self.producers, *self.consumers]
+
+    def __call__(self) -> Outcome:
+        world = self.world
+        failure = None
+        try:
+            with self._watching():
+                world.run(self._main())
+        except Violation as violation:
+            failure = str(violation)
+        acked = sum(len(records) for records in self.history.acked.values())
+        return Outcome(world.seed, world.digest, failure, world.notes, acked, world.loop.time())
+
+    @contextmanager
+    def _watching(self) -> Iterator[None]:
+        """Every append of a leader is seen."""
+        nodes = {node.host: node.id for node in self.world.nodes}
+        history, stage = self.history, Log.stage
+
+        def watched(log: Log, data: Any, leader_epoch: int, *rest: Any, **more: Any) -> Any:
+            appended = stage(log, data, leader_epoch, *rest, **more)
+            life = CURRENT.get()
+            if life is not None:
+                history.leads((log.topic, log.partition), leader_epoch, nodes[life.name])
+            return appended
+
+        with mock.patch.object(Log, "stage", watched):
+            yield
+
+    # --- the course of it
+
+    async def _main(self) -> None:
+        world = self.world
+        await self._begin()
+        for client in self.clients:
+            client.start()
+        faults = Faults(world)
+        faults.begin()
+        await self._pass(self.length_s)
+        world.note("peace")
+        faults.end()
+        await self._settle()
+        await self._probe()
+        await self._settle()
+        self._judge()
+        world.check()
+
+    async def _begin(self) -> None:
+        world = self.world
+        for node in world.nodes:
+            world.later(world.chance.uniform(0, 0.5), node.start)
+        await world.until(lambda: all(node.up for node in world.nodes), START_S, "a first start")
+        first = world.nodes[0]
+        assert first.life is not None and first.server is not None
+        with first.life.running():
+            topics = [TopicSpec(TOPIC, len(self.keys), {})]
+            await world.loop.create_task(first.server.declare(topics))
+
+    async def _pass(self, seconds: float) -> None:
+        end = self.world.loop.time() + seconds
+        while self.world.loop.time() < end:
+            self.world.check()
+            await asyncio.sleep(0.1)
+
+    async def _settle(self) -> None:
+        """Everything sent is acknowledged and replicas are in sync."""
+        world = self.world
+        for producer in self.producers:
+            producer.finish()
+        await world.until(lambda: all(n.up for n in world.nodes), PEACE_S, "all nodes are up")
+        await world.until(
+            lambda: all(producer.idle for producer in self.producers),
+            PEACE_S,
+            "every record is acknowledged",
+        )
+        await world.until(self._in_sync, PEACE_S, "all replicas are in sync")
+        await world.until(
+            lambda: all(
+                c.positions.get(k) == self._end(k) for c in self.consumers for k in self.keys
+            ),
+            PEACE_S,
+            "consumers have read everything",
+        )
+        world.note("settled")
+
+    def _replicas(self, key: Key) -> list[Any]:
+        return [node.partition(*key) for node in self.world.nodes]
+
+    def _end(self, key: Key) -> int:
+        (first, *_) = self._replicas(key)
+        return -1 if first is None or first.log is None else int(first.log.end_offset)
+
+    def _in_sync(self) -> bool:
+        return all(self._is_in_sync(key) for key in self.keys)
+
+    def _is_in_sync(self, key: Key) -> bool:
+        replicas = self._replicas(key)
+        if any(r is None or r.log is None for r in replicas):
+            return False
+        ends = {(r.log.end_offset, r.log.high_watermark) for r in replicas}
+        leaders = [r for r in replicas if r.is_leader]
+        return (
+            len(ends) == 1
+            and len({(r.leader, r.leader_epoch) for r in replicas}) == 1
+            and len(leaders) == 1
+            and len(leaders[0].isr) == len(self.world.nodes)
+            and all(e == h for e, h in ends)
+        )
+
+    # --- one node is broken, and yet
+
+    async def _probe(self) -> None:
+        """All are in sync; then one node (or the way between two) breaks for long. Producers must
+        get on all the same."""
+        world = self.world
+        undo = self._break_one()
+        for producer in self.producers:
+            producer.go_on()
+        started = world.loop.time()
+        await self._pass(3.0)
+        for producer in self.producers:
+            producer.finish()
+        await world.until(
+            lambda: all(producer.idle for producer in self.producers),
+            PROGRESS_S,
+            "records are acknowledged while one node is broken",
+        )
+        world.note(f"got on after {world.loop.time() - started:.1f} s")
+        undo()
+
+    def _break_one(self) -> Any:
+        world = self.world
+        node = world.chance.choice(world.nodes)
+        kind = world.chance.choice(("crash", "pause", "cut"))
+        if kind == "crash":
+            world.note(f"probe: {node} is killed")
+            node.crash()
+            return node.start
+        if kind == "pause":
+            world.note(f"probe: {node} is paused")
+            node.pause()
+            return node.go_on
+        # Both must be able to tell the controller.
+        one, other = [n for n in world.nodes if not self._is_controller(n)][:2]
+        world.note(f"probe: {one} and {other} are cut apart")
+        world.cut(one.host, other.host)
+        return world.network.heal
+
+    @staticmethod
+    def _is_controller(node: Node) -> bool:
+        return node.server is not None and node.server.node.controller.active
+
+    # --- the end
+
+    def _judge(self) -> None:
+        for key in self.keys:
+            contents = [_content(node, key) for node in self.world.nodes]
+            if any(content != contents[0] for content in contents[1:]):
+                self.world.blame(f"the replicas of {key} are not equal")
+            self.history.judge(key, contents[0])
+
+
+def _content(node: Node, key: Key) -> bytes:
+    """All of a replica's segments, as they lie on the disk."""
+    files = node.disk.files
+    prefix = f"/memory/{key[0]}-{key[1]}/"
+    names = sorted(n for n in files if n.startswith(prefix) and n.endswith(".log"))
+    return b"".join(bytes(files[name].content) for name in names)
+
+
+def run(seed: int) -> Outcome:
+    """The run that the seed describes."""
+    return Run(seed)()
