@@ -1,4 +1,5 @@
-"""Exactly once under kills: `python -m tests.e2e.exactly_once --worker-kills 30 --broker-kills 10`.
+"""Exactly once under kills: `python -m tests.e2e.exactly_once --worker-kills 30 --broker-kills 10`,
+with `--cluster` on three brokers (`once_cluster.py`).
 
 Workers (`exactly_once_worker.py`) read an input topic, write each record once more to an output
 topic and commit their offsets in the same transaction. Workers and the broker get SIGKILL at random
@@ -36,6 +37,8 @@ from tests.kit.wire import Wire
 PARTITIONS = 4
 DEADLINE = 90.0
 STUCK_SECONDS = 40.0
+CLUSTERS = ("process", "zookeeper")
+"""Three brokers in this process over one embedded store, or three processes on a ZooKeeper."""
 WORKERS = {"confluent": 2, "confluent-consumer": 2, "aiokafka": 1}
 """Workers that share a group, by client."""
 
@@ -198,6 +201,7 @@ class Run:
         seed: int,
         tell: Callable[[str], None],
         patient: bool = False,
+        replicas: int = 1,
     ) -> None:
         """`patient`: workers that hang are killed and started anew. librdkafka 2.16 may wait for
         ever for a broker that was missing from a Metadata answer while it started, as Apache Kafka
@@ -210,13 +214,13 @@ class Run:
         stamp = time.time_ns() // 1000
         self.input = f"exactly-once-{stamp}-input"
         admin = Confluent(broker.bootstrap)
-        admin.create_topic(self.input, PARTITIONS)
+        admin.create_topic(self.input, PARTITIONS, replicas=replicas)
         self.pipelines = [
             Pipeline(client, broker.bootstrap, self.input, f"{client}-{stamp}")
             for client in clients
         ]
         for pipeline in self.pipelines:
-            admin.create_topic(pipeline.output, PARTITIONS)
+            admin.create_topic(pipeline.output, PARTITIONS, replicas=replicas)
         self.load = Load(broker.bootstrap, self.input, PARTITIONS, pause=0.02)
         self.readers = [
             Reader(broker.bootstrap, pipeline.output, committed=True) for pipeline in self.pipelines
@@ -386,18 +390,24 @@ def check(
 
 
 def undecided(bootstrap: str, topic: str) -> list[str]:
-    """The producers that have a transaction open on a topic."""
+    """The producers that have a transaction open on a topic, and the partitions that nobody
+    leads."""
     request = DescribeProducersRequest(
         topics=[TopicRequest(name=topic, partition_indexes=list(range(PARTITIONS)))]
     )
-    with Wire(bootstrap) as wire:
-        partitions = wire.call(request, 0).topics[0].partitions
-    return [
-        f"partition {partition.partition_index}: {producer}"
-        for partition in partitions
-        for producer in partition.active_producers
-        if producer.current_txn_start_offset >= 0
-    ]
+    found: dict[int, list[str]] = {}
+    for address in bootstrap.split(","):
+        with Wire(address) as wire:
+            partitions = wire.call(request, 0).topics[0].partitions
+        for partition in partitions:
+            if partition.error_code == 0:
+                found[partition.partition_index] = [
+                    f"partition {partition.partition_index}: {producer}"
+                    for producer in partition.active_producers
+                    if producer.current_txn_start_offset >= 0
+                ]
+    led_by_nobody = [f"partition {p}: no leader" for p in range(PARTITIONS) if p not in found]
+    return [*(line for lines in found.values() for line in lines), *led_by_nobody]
 
 
 class Reader(threading.Thread):
@@ -486,9 +496,10 @@ def run(
     clients: list[str] | None = None,
     tell: Callable[[str], None] = lambda line: None,
     patient: bool = False,
+    replicas: int = 1,
 ) -> Report:
     """Against a started broker. Raises `Broken`."""
-    once = Run(broker, clients or list(WORKERS), seed, tell, patient)
+    once = Run(broker, clients or list(WORKERS), seed, tell, patient, replicas)
     return once.go(worker_kills, broker_kills, zombies)
 
 
@@ -501,11 +512,12 @@ def main() -> int:
     parser.add_argument("--client", action="append", choices=WORKERS, help="default: all")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
     parser.add_argument("--reference", metavar="VERSION", help="against a real Apache Kafka")
+    parser.add_argument("--cluster", choices=CLUSTERS, help="three brokers; default: one")
     options = parser.parse_args()
     print(f"seed {options.seed}")
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="odradek-once-")))
-        broker = _broker(stack, folder, options.reference)
+        broker = _broker(stack, folder, options)
         try:
             report = run(
                 broker,
@@ -516,6 +528,7 @@ def main() -> int:
                 clients=options.client,
                 tell=lambda line: print(line, flush=True),
                 patient=options.reference is not None,
+                replicas=3 if options.cluster else 1,
             )
         except Broken as error:
             print(f"BROKEN: {error}")
@@ -528,12 +541,16 @@ def main() -> int:
     return 0
 
 
-def _broker(stack: ExitStack, folder: Path, reference: str | None) -> Broker:
-    if reference is None:
+def _broker(stack: ExitStack, folder: Path, options: argparse.Namespace) -> Broker:
+    if options.cluster is not None:
+        from tests.e2e import once_cluster
+
+        return once_cluster.start(stack, options.cluster, folder, options.seed)
+    if options.reference is None:
         return stack.enter_context(Server(folder / "data", arguments=arguments()))
     from compat.killable import Killable
 
-    return stack.enter_context(Killable(reference, folder, QUICK))
+    return stack.enter_context(Killable(options.reference, folder, QUICK))
 
 
 if __name__ == "__main__":

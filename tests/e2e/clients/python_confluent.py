@@ -132,9 +132,13 @@ class Confluent(GroupEditor):
         return None if found is None else len(found.partitions)
 
     def create_topic(
-        self, topic: str, partitions: int, configs: Mapping[str, str] | None = None
+        self,
+        topic: str,
+        partitions: int,
+        configs: Mapping[str, str] | None = None,
+        replicas: int = 1,
     ) -> None:
-        new = NewTopic(topic, partitions, 1, config=dict(configs or {}))
+        new = NewTopic(topic, partitions, replicas, config=dict(configs or {}))
         admin = self._admin()
         admin.create_topics([new])[topic].result(DEADLINE)
 
