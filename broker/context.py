@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from broker.controller.run import Controller
     from broker.coordinator import Coordinator
     from broker.groups.machine import GroupMachine
+    from broker.log_dir_moves import LogDirMoves
     from broker.producer_ids import ProducerIds
     from broker.replicas import ReplicaManager
     from broker.replication import Replication
@@ -96,6 +97,7 @@ class Node:
         "controller",
         "features",
         "groups",
+        "log_dir_moves",
         "logs",
         "metadata",
         "old_offsets",
@@ -122,6 +124,8 @@ class Node:
     configs: ConfigStore
     replicas: ReplicaManager
     replication: Replication
+    log_dir_moves: LogDirMoves | None
+    """None until a replica is moved to another directory; `dir_moves` makes it."""
     logs: LogManager
     sessions: FetchSessions
     share_states: Coordinator[ShareStates]
@@ -152,3 +156,12 @@ class Node:
 
             self.share_manager = ShareManager(self)
         return self.share_manager
+
+    @property
+    def dir_moves(self) -> LogDirMoves:
+        """Replicas of this broker on their way to another of its log directories."""
+        if self.log_dir_moves is None:
+            from broker.log_dir_moves import LogDirMoves
+
+            self.log_dir_moves = LogDirMoves(self.replicas, self.config, self.clock)
+        return self.log_dir_moves

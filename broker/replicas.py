@@ -95,6 +95,8 @@ class ReplicaManager:
         self._clock = clock
         self._lag_ms = lag_ms
         self.spread = spread
+        self.go_on_moving: OnRole = lambda _: None
+        """Told of partitions with a future replica: they were on their way to another directory."""
         self._watchers: dict[str, tuple[OnRole, OnRole]] = {}
         self._write_scheduled = False
 
@@ -303,6 +305,8 @@ class ReplicaManager:
             self.replication.follow(partition)
         partition.notify()
         partition.tell_followers(at_once=True)
+        if (topic, index) in self.logs.futures.logs:
+            self.go_on_moving(partition)
         if partition.is_leader and not was_leader and topic in self._watchers:
             self._watchers[topic][0](partition)
         elif was_leader and not partition.is_leader:

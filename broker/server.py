@@ -150,6 +150,8 @@ class Server:
             lag_ms=config.replica_lag_time_max_ms,
             spread=bool(config.replica_selector_class),
         )
+        node.log_dir_moves = None
+        node.replicas.go_on_moving = lambda partition: node.dir_moves.resume(partition)
         node.control = ControlPlane(node.replicas, node.metadata, node.configs, self._epoch)
         node.replication = node.replicas.replication = Replication(node, self._epoch)
         node.sessions = FetchSessions(
@@ -389,6 +391,8 @@ class Server:
         await node.replication.hand_over()
         await self._connections.close()
         await node.replication.close()
+        if node.log_dir_moves is not None:
+            await node.log_dir_moves.close()
         await self._housekeeping.stop()
         await self.close_coordinators()
         await node.producer_ids.stop()

@@ -62,6 +62,7 @@ COVERED = {
     "ElectLeaders": (0, 2),
     "AlterPartitionReassignments": (0, 1),
     "ListPartitionReassignments": (0, 0),
+    "AlterReplicaLogDirs": (0, 2),
     "LeaderAndIsr": (0, 7),
     "StopReplica": (0, 4),
     "UpdateMetadata": (0, 8),

@@ -122,6 +122,8 @@ class Cleaner:
         for key, log in list(manager.logs.items()):
             if not log.config.compact or key in self._uncleanable or manager.is_offline(key):
                 continue
+            if key in manager.futures.logs:
+                continue  # a tombstone must not go before it is in the future replica
             plan = _plan(manager, key, log, now_ms)
             if plan.reset:
                 manager.set_cleaner_offset(key, plan.first_dirty_offset)

@@ -18,6 +18,7 @@ from storage.cleaner import Cleaner, SyncJob
 from storage.config import LogConfig
 from storage.errors import LogDirOffline
 from storage.filesystem import FileSystem
+from storage.futures import FUTURE_SUFFIX, Futures
 from storage.log import FLUSH_BYTES, Log
 from storage.log_dir import (
     CHECKPOINTS,
@@ -48,7 +49,6 @@ DirFailure = Callable[[str, BaseException], None]
 
 DELETE_SUFFIX: Final = "-delete"
 STRAY_SUFFIX: Final = "-stray"
-FUTURE_SUFFIX: Final = "-future"
 NOT_LOGS: Final = frozenset({"remote-log-index-cache", "__cluster_metadata-0"})
 MAX_NAME: Final = 255
 DEDUPE_MEMORY: Final = 128 << 20
@@ -93,6 +93,8 @@ class LogManager:
         self._delete_count = 0
         self._untold: list[tuple[str, BaseException]] = []  # failures that logs do not know of
         self._cleaner = Cleaner(dedupe_memory)
+        self.futures = Futures(self)
+        """Replicas on their way to another directory."""
 
     # --- start
 
@@ -105,9 +107,9 @@ class LogManager:
         """
         try:
             for directory in self._dirs.values():
-                self._guard(directory.path, self._enter, directory)
+                self.guard(directory.path, self._enter, directory)
             for directory in self._online():
-                self._guard(directory.path, self._load_dir, directory, topic_configs, now_ms)
+                self.guard(directory.path, self._load_dir, directory, topic_configs, now_ms)
         except InconsistentLogDir:
             self._release()
             raise
@@ -150,10 +152,13 @@ class LogManager:
             if name in NOT_LOGS or not self.fs.is_dir(f"{directory.path}/{name}"):
                 continue
             if name.endswith(DELETE_SUFFIX):
-                self._delete_later(directory, f"{directory.path}/{name}", now_ms)
-            elif name.endswith((STRAY_SUFFIX, FUTURE_SUFFIX)):
+                self.delete_later(directory, f"{directory.path}/{name}", now_ms)
+            elif name.endswith(STRAY_SUFFIX) or (
+                name.endswith(FUTURE_SUFFIX)
+                and not self.futures.load(directory, name, topic_configs, now_ms)
+            ):
                 logger.warning("%s/%s is left alone.", directory.path, name)
-            else:
+            elif not name.endswith(FUTURE_SUFFIX):
                 key = parse_name(name)
                 if key is None:
                     logger.warning("%s/%s is no partition: left alone.", directory.path, name)
@@ -167,43 +172,82 @@ class LogManager:
         )
 
     def _open(self, directory: LogDir, key: Key, config: LogConfig, now_ms: int) -> Log:
+        name = f"{key[0]}-{key[1]}"
         if key in self.logs:
-            raise InconsistentLogDir(
-                f"Partition {key[0]}-{key[1]} is both in {self._home[key].path} and in "
-                f"{directory.path}: remove the older one."
-            )
+            stands = self.futures.settle(directory, key, config, now_ms)
+            if stands is None:
+                raise InconsistentLogDir(
+                    f"Partition {name} is both in {self._home[key].path} and in "
+                    f"{directory.path}: remove the older one."
+                )
+            return stands
+        log = self.read_log(directory, name, key, config, now_ms)
+        self.logs[key] = log
+        self._home[key] = directory
+        directory.logs += 1
+        return log
+
+    def read_log(
+        self,
+        directory: LogDir,
+        name: str,
+        key: Key,
+        config: LogConfig,
+        now_ms: int,
+        *,
+        clean: bool | None = None,
+    ) -> Log:
+        """Opens the log in a directory's folder `name`, without taking it among the logs. `clean`:
+        whether it was closed so, where the whole directory was not. Raises OSError."""
         tables = directory.tables
-        path = f"{directory.path}/{key[0]}-{key[1]}"
         log = Log.open(
             self.fs,
-            path,
+            f"{directory.path}/{name}",
             key[0],
             key[1],
             config,
             recovery_point=tables[RECOVERY_POINTS].get(key, 0),
             log_start_offset=tables[LOG_STARTS].get(key, 0),
-            clean=directory.clean,
+            clean=directory.clean if clean is None else clean,
             now_ms=now_ms,
-            on_failure=partial(self._dir_failed, directory.path),
+            on_failure=partial(self.dir_failed_at, directory.path),
         )
         log.producers.expiration_ms = self._producer_expiration_ms
         log.advance_high_watermark(min(tables[HIGH_WATERMARKS].get(key, 0), log.end_offset))
-        self.logs[key] = log
-        self._home[key] = directory
-        directory.logs += 1
         return log
+
+    def directory(self, path: str) -> LogDir:
+        """The directory of that path. Raises KeyError."""
+        return self._dirs[path]
+
+    def has_dir(self, path: str) -> bool:
+        """Whether this is one of the log directories, as DescribeLogDirs names them."""
+        return path in self._dirs
+
+    def home_of(self, key: Key) -> LogDir:
+        """The directory of a log."""
+        return self._home[key]
+
+    def compacting(self, key: Key) -> bool:
+        """Whether the log is being compacted at the moment."""
+        return key == self._cleaner.busy
+
+    def replace(self, key: Key, log: Log, directory: LogDir) -> None:
+        """Another log, which is counted in its directory already, is this partition's now."""
+        self._home[key].logs -= 1
+        self.logs[key], self._home[key] = log, directory
 
     # --- failing directories
 
     def _online(self) -> list[LogDir]:
         return [d for d in self._dirs.values() if d.path not in self.offline_dirs]
 
-    def _guard(self, path: str, work: Callable[..., None], *arguments: object) -> None:
+    def guard(self, path: str, work: Callable[..., None], *arguments: object) -> None:
         """Runs `work`; an IO error takes the directory offline instead of leaving here."""
         try:
             work(*arguments)
         except (OSError, LogDirOffline) as error:
-            self._dir_failed(path, error)
+            self.dir_failed_at(path, error)
 
     def _in_thread(self, path: str, work: Callable[[], None]) -> None:
         """The same in whatever thread a job runs: logs are told later, on their own thread."""
@@ -221,7 +265,7 @@ class LogManager:
         logger.error("Log directory %s is taken offline: %s", path, error)
         return True
 
-    def _dir_failed(self, path: str, error: BaseException) -> None:
+    def dir_failed_at(self, path: str, error: BaseException) -> None:
         if self._goes_offline(path, error):
             self.settle()
             if self._on_dir_failure is not None:
@@ -232,13 +276,14 @@ class LogManager:
         rounds and the functions that make jobs do it, too; to be called on the logs' thread."""
         while self._untold:
             path, error = self._untold.pop()
-            for key, log in self.logs.items():
-                if self._home[key].path == path:
-                    log.fail(error)
+            for logs, home in ((self.logs, self._home), (self.futures.logs, self.futures.home)):
+                for key, log in logs.items():
+                    if home[key].path == path:
+                        log.fail(error)
 
     def dir_failed(self, key: Key, error: BaseException) -> None:
         """An IO error in a log: its directory goes offline."""
-        self._dir_failed(self._home[key].path, error)
+        self.dir_failed_at(self._home[key].path, error)
 
     def is_offline(self, key: Key) -> bool:
         """Whether the directory of the log has failed."""
@@ -275,38 +320,53 @@ class LogManager:
                 log.assign_topic_id(topic_id)
             return log
         config = config or self.default_config
-        for directory in sorted(self._online(), key=lambda d: d.logs):
+        wanted = self.futures.preferred((topic, partition))
+        for directory in sorted(self._online(), key=lambda d: (d.path != wanted, d.logs)):
             try:
                 return self._create(directory, (topic, partition), config, topic_id, now_ms)
             except OSError as error:
-                self._dir_failed(directory.path, error)
+                self.dir_failed_at(directory.path, error)
         raise LogDirOffline("None of the log directories can be used.")
 
     def _create(
         self, directory: LogDir, key: Key, config: LogConfig, topic_id: bytes | None, now_ms: int
     ) -> Log:
         path = f"{directory.path}/{key[0]}-{key[1]}"
-        self._forget(directory, key)
+        self.forget(directory, key)
         self.fs.mkdir(path)
         log = self._open(directory, key, config, now_ms)
         if topic_id is not None:
             log.assign_topic_id(topic_id)
         return log
 
-    def _forget(self, directory: LogDir, key: Key) -> None:
+    def forget(self, directory: LogDir, key: Key) -> None:
         """Nothing that the checkpoints say of a former log of that name is true of a new one: not
         now, and not after a crash. Raises OSError."""
         for table in directory.tables.values():
             table.pop(key, None)
         for name in CHECKPOINTS:
             if key in directory.written[name]:
-                self._write_table(directory, name, self._by_dir()[directory.path])
+                self.write_checkpoint(directory, name)
+
+    def write_checkpoint(self, directory: LogDir, name: str) -> None:
+        """Writes a directory's checkpoint file of that name, here and now. Raises OSError."""
+        self._write_table(directory, name, self._by_dir()[directory.path])
+
+    def note_ends(self, directory: LogDir, key: Key, log: Log) -> None:
+        """What the directory's checkpoints say of a log that was closed and is opened again."""
+        for name, offset_of in _CHECKPOINTED.items():
+            offset = offset_of(log) if offset_of is not None else None
+            if offset is None:
+                directory.tables[name].pop(key, None)
+            else:
+                directory.tables[name][key] = offset
 
     def update_config(self, topic: str, config: LogConfig) -> None:
         """Gives every log of the topic its new settings."""
-        for (name, _), log in self.logs.items():
-            if name == topic:
-                log.config = config
+        for logs in (self.logs, self.futures.logs):
+            for (name, _), log in logs.items():
+                if name == topic:
+                    log.config = config
 
     def delete(self, topic: str, partition: int, now_ms: int) -> None:
         """Takes the log out at once: its directory is renamed to `-delete`, its files go after
@@ -321,37 +381,58 @@ class LogManager:
         self._put_aside((topic, partition), STRAY_SUFFIX, now_ms)
 
     def _put_aside(self, key: Key, suffix: str, now_ms: int) -> None:
+        # Before the log: a future replica without one is the end of a swap (see `futures`).
+        self.futures.drop(key, now_ms)
         log = self.get(*key)
         if log is None:
             return
         directory = self._home[key]
         self._cleaner.forget(key)
         log.close(clean=False)
-        aside = self._aside(directory.path, key, suffix, now_ms)
-        try:
-            self.fs.rename(f"{directory.path}/{key[0]}-{key[1]}", aside)
-            self.fs.sync_dir(directory.path)
-        except OSError as error:
-            self._dir_failed(directory.path, error)
-            raise LogDirOffline(f"The log directory {directory.path} failed: {error}") from error
+        if not self.discard(directory, log.directory, key, log, now_ms, suffix):
+            raise LogDirOffline(f"The log directory {directory.path} failed.")
         del self.logs[key], self._home[key]
         directory.logs -= 1
+
+    def discard(
+        self,
+        directory: LogDir,
+        path: str,
+        key: Key,
+        log: Log,
+        now_ms: int,
+        suffix: str = DELETE_SUFFIX,
+    ) -> bool:
+        """Renames a closed log's folder out of the way; what is to be deleted goes later. False
+        when the directory fails at that."""
+        aside = self._aside(directory, key, suffix, now_ms)
+        try:
+            self.fs.rename(path, aside)
+            self.fs.sync_dir(directory.path)
+        except OSError as error:
+            self.dir_failed_at(directory.path, error)
+            return False
         for table in directory.tables.values():
             table.pop(key, None)
         if suffix == DELETE_SUFFIX:
-            self._delete_later(directory, aside, now_ms + log.config.file_delete_delay_ms)
+            self.delete_later(directory, aside, now_ms + log.config.file_delete_delay_ms)
+        return True
 
-    def _aside(self, path: str, key: Key, suffix: str, now_ms: int) -> str:
+    def _aside(self, directory: LogDir, key: Key, suffix: str, now_ms: int) -> str:
         """A name like `topic-0.<32 hex>-delete` that is free, cut to fit into a file name."""
         while True:
-            self._delete_count += 1
-            seed = f"{path}/{key}{now_ms}/{self._delete_count}"
-            end = f"-{key[1]}.{blake2b(seed.encode(), digest_size=16).hexdigest()}{suffix}"
-            name = f"{path}/{key[0][: MAX_NAME - len(end)]}{end}"
+            end = f"-{key[1]}.{self.unique(directory, key, now_ms)}{suffix}"
+            name = f"{directory.path}/{key[0][: MAX_NAME - len(end)]}{end}"
             if not self.fs.exists(name):
                 return name
 
-    def _delete_later(self, directory: LogDir, path: str, due_ms: int) -> None:
+    def unique(self, directory: LogDir, key: Key, now_ms: int) -> str:
+        """32 hexadecimal digits, others each time."""
+        self._delete_count += 1
+        seed = f"{directory.path}/{key}{now_ms}/{self._delete_count}"
+        return blake2b(seed.encode(), digest_size=16).hexdigest()
+
+    def delete_later(self, directory: LogDir, path: str, due_ms: int) -> None:
         self._deletes.append((due_ms, directory.path, path))
 
     def delete_jobs(self, now_ms: int) -> list[Job]:
@@ -500,10 +581,11 @@ class LogManager:
     def _by_dir(self) -> dict[str, list[tuple[Key, Log]]]:
         """The logs of each directory that is online."""
         found: dict[str, list[tuple[Key, Log]]] = {d.path: [] for d in self._online()}
-        for key, log in self.logs.items():
-            logs = found.get(self._home[key].path)
-            if logs is not None:
-                logs.append((key, log))
+        for logs, home in ((self.logs, self._home), (self.futures.logs, self.futures.home)):
+            for key, log in logs.items():
+                there = found.get(home[key].path)
+                if there is not None:
+                    there.append((key, log))
         return found
 
     def _write_table(self, directory: LogDir, name: str, logs: list[tuple[Key, Log]]) -> None:
@@ -514,12 +596,12 @@ class LogManager:
         """
         offset_of = _CHECKPOINTED[name]
         cleaned = directory.tables[CLEANER_OFFSETS]
-        present = self.logs.get
+        present, future = self.logs.get, self.futures.logs.get
         with directory.writing:
             table = {}
             for key, log in logs:
                 offset = cleaned.get(key) if offset_of is None else offset_of(log)
-                if offset is not None and present(key) is log:
+                if offset is not None and log in (present(key), future(key)):
                     table[key] = offset
             if table != directory.written.get(name):
                 checkpoint.write_offsets(self.fs, f"{directory.path}/{name}", table)
@@ -542,6 +624,9 @@ class LogManager:
         for (topic, partition), log in self.logs.items():
             home = self._home[topic, partition].path
             partitions[home].append((topic, partition, log.size, False))
+        for (topic, partition), log in self.futures.logs.items():
+            home = self.futures.home[topic, partition].path
+            partitions[home].append((topic, partition, log.size, True))
         sizes = []
         for path in self._dirs:
             if path in self.offline_dirs:
@@ -560,12 +645,13 @@ class LogManager:
         A directory where any of that fails gets no marker, so that its logs are recovered when it
         is opened again. No job of this manager may be running.
         """
-        for key, log in self.logs.items():
-            self._guard(self._home[key].path, log.close, True)
+        for logs, home in ((self.logs, self._home), (self.futures.logs, self.futures.home)):
+            for key, log in logs.items():
+                self.guard(home[key].path, log.close, True)
         for name in CHECKPOINTS:
             run_all(self.checkpoint_jobs(name))
         for directory in self._online():
-            self._guard(directory.path, self._mark_clean, directory)
+            self.guard(directory.path, self._mark_clean, directory)
         self._release()
 
     def _mark_clean(self, directory: LogDir) -> None:

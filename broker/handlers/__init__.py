@@ -13,6 +13,7 @@ HANDLERS: tuple[str, ...] = (
     "alter_configs",
     "alter_partition",
     "alter_partition_reassignments",
+    "alter_replica_log_dirs",
     "alter_share_group_offsets",
     "api_versions",
     "consumer_group_describe",

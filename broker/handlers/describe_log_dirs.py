@@ -6,8 +6,9 @@ directory is cordoned (KIP-1066), here never.
 
 Null asks for all partitions; unknown topics and partitions are left out. A directory that has
 failed is answered KAFKA_STORAGE_ERROR, without partitions and sizes. The lag of a partition is what
-its log lacks to the high watermark, -1 when the broker has its log but no role for it. Left out:
-future replicas (moving between directories, AlterReplicaLogDirs); authorization.
+its log lacks to the high watermark, that of a future replica (on its way to another directory)
+what it lacks to the present one's end; -1 when the broker has no role for it. Left out:
+authorization.
 """
 
 from typing import TYPE_CHECKING
@@ -57,7 +58,7 @@ def _directory(
             DescribeLogDirsPartition(
                 partition_index=index,
                 partition_size=size,
-                offset_lag=_lag(node, topic, index),
+                offset_lag=_lag(node, topic, index, future=future),
                 is_future_key=future,
             )
         )
@@ -69,8 +70,10 @@ def _directory(
     )
 
 
-def _lag(node: "Node", topic: str, index: int) -> int:
+def _lag(node: "Node", topic: str, index: int, *, future: bool) -> int:
     partition = node.replicas.partition(topic, index)
     if partition is None or partition.log is None:
         return NO_LAG
+    if future:
+        return partition.log.end_offset - node.logs.futures.logs[topic, index].end_offset
     return max(partition.log.high_watermark - partition.log.end_offset, 0)

@@ -88,7 +88,7 @@ async def test_bytes_of_the_volume(tmp_path: Any) -> None:
 async def test_a_failed_directory(caplog: pytest.LogCaptureFixture) -> None:
     part = HostedNode(dirs=("/a", "/b"))
     part.host("t", 2)
-    part.logs._dir_failed("/a", OSError("broken"))
+    part.logs.dir_failed_at("/a", OSError("broken"))
     answer = await part.ask(4, DescribeLogDirsRequest(topics=None))
     by_dir = {result.log_dir: result for result in answer.results}
     failed, well = by_dir["/a"], by_dir["/b"]

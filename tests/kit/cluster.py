@@ -197,10 +197,14 @@ async def crash(server: Server) -> None:
     if controller._reign is not None:
         await controller._reign.close()
     await node.replication.close()
+    if node.log_dir_moves is not None:
+        await node.log_dir_moves.close()
     await server._housekeeping.stop()
     await server.close_coordinators()
     await node.producer_ids.stop()
     for log in node.logs.logs.values():
+        log.close(clean=False)
+    for log in node.logs.futures.logs.values():
         log.close(clean=False)
     node.logs._release()
     await node.configs.close()

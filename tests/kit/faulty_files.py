@@ -78,6 +78,7 @@ class FaultyFileSystem(MemoryFileSystem):
         self.trace: list[str] = []
         self.fault: Fault | None = None
         self.dead = False
+        self._renaming = False
         # Content of each file as of its last fsync (with the file, so that its id stays its own).
         self.synced: dict[int, tuple[MemoryData, bytes]] = {}
         # Each directory's names as of its last fsync, and what happened to them since.
@@ -110,7 +111,7 @@ class FaultyFileSystem(MemoryFileSystem):
         raise OSError(self.fault.number, os.strerror(self.fault.number), path)
 
     def _change(self, what: str, path: str) -> None:
-        if self.step(what, path) is not None:
+        if not self._renaming and self.step(what, path) is not None:
             self.refuse(path)
 
     # --- operations
@@ -137,7 +138,10 @@ class FaultyFileSystem(MemoryFileSystem):
     def rename(self, path: str, to: str) -> None:
         self._change("rename", path)
         if path in self.directories:
+            # With all that is in it, at once.
+            self._renaming = True
             super().rename(path, to)
+            self._renaming = False
             self._forget_changes_below(path)
             return
         data = self.files.get(path)

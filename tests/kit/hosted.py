@@ -78,6 +78,8 @@ class HostedNode:
         node.config = BrokerConfig(settings)
         node.clock, node.metadata = self.clock, self.metadata
         node.logs, node.replicas = self.logs, self.replicas
+        node.log_dir_moves = None
+        self.replicas.go_on_moving = lambda partition: node.dir_moves.resume(partition)
         node.features = FeatureCache(FinalizedFeatures(LATEST, 0))
 
     def know(self, topic: str, partitions: int = 1, leader: int = BROKER) -> None:
