@@ -83,9 +83,6 @@ def copy(current: Log, future: Log, max_bytes: int, now_ms: int) -> int:
             records = found.bytes()
         except OSError as error:
             raise current.fail(error) from error
-        if found.first_offset < future.end_offset and not future.size:
-            # The log start is within a batch.
-            future.truncate_fully_and_start_at(found.first_offset, now_ms)
         future.append_as_follower(memoryview(records), now_ms)
     future.advance_high_watermark(current.high_watermark)
     start = min(current.log_start_offset, future.high_watermark)

@@ -26,7 +26,8 @@ from protocol.messages.alter_partition_reassignments import (
 if TYPE_CHECKING:
     from broker.context import Context, Node
 
-COUNT_SINCE = 1
+NEWER_SINCE = 1
+"""Versions that only Apache Kafka 4.x serves, and details in which it is another."""
 
 
 def handle(
@@ -63,13 +64,15 @@ async def _handle(
     }
     rules = Rules(
         fixed_count=not request.allow_replication_factor_change,
-        known_first=version >= COUNT_SINCE,
+        known_first=version >= NEWER_SINCE,
     )
     try:
         answers = await node.controller.alter_reassignments(list(targets.values()), rules)
     except NotController:
         return _not_controller(request)
     topics: dict[str, ReassignableTopicResponse] = {}
+    if version >= NEWER_SINCE:
+        topics = {topic.name: ReassignableTopicResponse(topic.name) for topic in request.topics}
     for (name, index), refusal in answers.items():
         code = ErrorCode.NONE if refusal is None else refusal.code
         message = None if refusal is None else refusal.message or code.message
@@ -77,5 +80,6 @@ async def _handle(
         topic.partitions.append(ReassignablePartitionResponse(index, code, message))
     return AlterPartitionReassignmentsResponse(
         allow_replication_factor_change=request.allow_replication_factor_change,
+        error_message=None if version >= NEWER_SINCE and request.topics else "",
         responses=list(topics.values()),
     )

@@ -53,6 +53,7 @@ MODULES = (
     "share_group_offsets",
     "share_state",
     "between_brokers",
+    "reassignments",
 )
 
 
