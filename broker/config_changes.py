@@ -6,6 +6,7 @@ subscriptions and groups 4.x's (3.9 has them in KRaft mode only).
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from enum import IntEnum
 from typing import Any, NamedTuple, NoReturn
@@ -95,12 +96,12 @@ def refuse(code: ErrorCode, message: str | None) -> NoReturn:
 
 def check_entries(names: Iterable[str], nulls: Iterable[str]) -> None:
     """Refuses a name that comes twice, and values that are null."""
-    seen = list(names)
-    if len(set(seen)) != len(seen):
-        refuse(ErrorCode.INVALID_REQUEST, "A setting is named more than once.")
+    twice = [name for name, times in Counter(names).items() if times > 1]
+    if twice:
+        refuse(ErrorCode.INVALID_REQUEST, f"Error due to duplicate config keys : {','.join(twice)}")
     missing = list(nulls)
     if missing:
-        refuse(ErrorCode.INVALID_REQUEST, f"No value is given for: {', '.join(missing)}")
+        refuse(ErrorCode.INVALID_REQUEST, f"Null value not supported for : {','.join(missing)}")
 
 
 def changed(
@@ -123,13 +124,16 @@ def changed(
             assert value is not None  # refused before
             after[name] = value
         elif operation in (Operation.APPEND, Operation.SUBTRACT):
-            verb = "appended to" if operation == Operation.APPEND else "subtracted from"
             row = table.get(name)
             if row is None and lists:
                 # Apache Kafka fails over these; clients see an unknown error.
                 refuse(ErrorCode.UNKNOWN_SERVER_ERROR, None)
             if row is None or row.kind is not Kind.LIST or not lists:
-                refuse(ErrorCode.INVALID_CONFIG, f"{name} is no list that can be {verb}.")
+                verb = Operation(operation).name.lower()
+                refuse(
+                    ErrorCode.INVALID_CONFIG,
+                    f"Config value {verb} is not allowed for config key: {name}",
+                )
             assert value is not None
             after[name] = _listed(after.get(name, row.default or ""), operation, value)
         else:
@@ -163,14 +167,14 @@ def _split(text: str) -> list[str]:
 # --- topics ---------------------------------------------------------------------------------------
 
 
-def check_topic(config: BrokerConfig, overrides: Mapping[str, str]) -> LogConfig:
+def check_topic(config: BrokerConfig, topic: str, overrides: Mapping[str, str]) -> LogConfig:
     """What a topic would have with these settings. Raises Refused."""
     try:
         log_config = LogConfig.from_strings(overrides, config.log_config)
     except UnknownSetting as error:
         refuse(ErrorCode.INVALID_CONFIG, str(error))
     except SettingError as error:
-        refuse(ErrorCode.INVALID_CONFIG, f"The topic cannot be given this: {error}")
+        refuse(ErrorCode.INVALID_CONFIG, _invalid("TOPIC", topic, error))
     if log_config.remote_storage_enable and not config.remote_log_storage_system_enable:
         refuse(
             ErrorCode.INVALID_CONFIG,
@@ -182,6 +186,10 @@ def check_topic(config: BrokerConfig, overrides: Mapping[str, str]) -> LogConfig
             "remote.log.copy.disable and remote.log.delete.on.disable exist in KRaft mode only.",
         )
     return log_config
+
+
+def _invalid(kind: str, name: str, error: Exception) -> str:
+    return f"Invalid config value for resource ConfigResource(type={kind}, name='{name}'): {error}"
 
 
 TOPIC_TABLE: Mapping[str, Setting] = topic_config.SETTINGS
@@ -229,7 +237,8 @@ def check_broker(config: BrokerConfig, settings: Mapping[str, str], *, per_broke
         try:
             parse(row, text)
         except SettingError as error:
-            refuse(ErrorCode.INVALID_REQUEST, str(error))
+            name = str(config.broker_id) if per_broker else ""
+            refuse(ErrorCode.INVALID_REQUEST, _invalid("BROKER", name, error))
     if not per_broker:
         single = [n for n, row in rows.items() if row and row.scope is Scope.PER_BROKER]
         _none_of(single, "These can be changed for one broker only, not for all")

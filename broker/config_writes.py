@@ -149,4 +149,4 @@ def _broker_entity(node: "Node", name: str, edit: Edit) -> _Entity:
 def _check_topic(node: "Node", topic: str, after: dict[str, str]) -> None:
     if topic not in node.metadata.view.topics:
         refuse(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"There is no topic {topic!r}.")
-    check_topic(node.config, after)
+    check_topic(node.config, topic, after)

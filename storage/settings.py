@@ -62,7 +62,8 @@ class SettingError(ValueError):
     """A setting has an unusable value (or an unknown name); str() is one sentence."""
 
     def __init__(self, name: str, value: str | None, reason: str) -> None:
-        super().__init__(f"Invalid value {value} for configuration {name}: {reason}")
+        said = f"Value {reason}" if reason.startswith("must ") else reason
+        super().__init__(f"Invalid value {value} for configuration {name}: {said}")
         self.name = name
         self.value = value
         self.reason = reason

@@ -186,10 +186,12 @@ class Admin:
     def _plan_growth(self, wish: PartitionsWish) -> dict[int, Assignment]:
         state = self._state
         if wish.name in state.deletions:
-            raise Refused(ErrorCode.INVALID_TOPIC_EXCEPTION, "The topic is being deleted.")
+            raise Refused(ErrorCode.INVALID_TOPIC_EXCEPTION, "The topic is queued for deletion.")
         topic = state.topics.get(wish.name)
         if topic is None:
-            raise Refused(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"There is no topic {wish.name!r}.")
+            raise Refused(
+                ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"The topic '{wish.name}' does not exist."
+            )
         present = topic.node().assignments
         return plan_partitions(wish, present, self._sites(), self._random)
 

@@ -199,7 +199,7 @@ def plan_topic(
     if nulls:
         raise Refused(
             ErrorCode.INVALID_CONFIG,
-            f"Settings without a value: {', '.join(nulls)}",
+            f"Null value not supported for topic configs: {','.join(nulls)}",
         )
     counted = wish.partitions != UNSET or wish.replication != UNSET
     if counted and wish.assignments:
@@ -281,10 +281,11 @@ def plan_partitions(
     if increment < 0:
         raise Refused(
             ErrorCode.INVALID_PARTITIONS,
-            f"The topic has {old} partitions already; {wish.total} would be fewer.",
+            f"Topic currently has {old} partitions, which is higher than the requested "
+            f"{wish.total}.",
         )
     if increment == 0:
-        raise Refused(ErrorCode.INVALID_PARTITIONS, f"The topic has {old} partitions already.")
+        raise Refused(ErrorCode.INVALID_PARTITIONS, f"Topic already has {old} partitions.")
     replication = len(present[0].replicas)
     if wish.assignments is not None:
         return _given_partitions(wish.assignments, old, increment, replication, brokers)
@@ -308,30 +309,33 @@ def _given_partitions(
     if unknown:
         raise Refused(
             ErrorCode.INVALID_REPLICA_ASSIGNMENT,
-            f"No such brokers: {_list(unknown)}.",
+            f"Unknown broker(s) in replica assignment: {_list(unknown)}.",
         )
     if len(given) != increment:
         raise Refused(
             ErrorCode.INVALID_REPLICA_ASSIGNMENT,
-            f"{increment} partitions are to be added, {len(given)} are assigned.",
+            f"Increasing the number of partitions by {increment} but {len(given)} assignments "
+            f"provided.",
         )
     for index, replicas in enumerate(given, old):
         if not replicas:
             raise Refused(
                 ErrorCode.INVALID_REPLICA_ASSIGNMENT,
-                f"Partition {index} has no replica.",
+                f"Cannot have replication factor of 0 for partition id {index}.",
             )
         if len(set(replicas)) != len(replicas):
             raise Refused(
                 ErrorCode.INVALID_REPLICA_ASSIGNMENT,
-                f"Partition {index} names a broker twice: {_list(replicas)}",
+                f"Duplicate brokers not allowed in replica assignment: {_list(sorted(replicas))} "
+                f"for partition id {index}.",
             )
     bad = [(i, len(r)) for i, r in enumerate(given, old) if len(r) != replication]
     if bad:
         raise Refused(
             ErrorCode.INVALID_REPLICA_ASSIGNMENT,
-            f"The topic has {replication} replicas a partition; otherwise assigned are "
-            f"partitions {_list(i for i, _ in bad)}.",
+            f"Inconsistent replication factor between partitions, partition 0 has {replication} "
+            f"while partitions [{_list(i for i, _ in bad)}] have replication factors "
+            f"[{_list(size for _, size in bad)}], respectively.",
         )
     return {index: Assignment(tuple(replicas)) for index, replicas in enumerate(given, old)}
 

@@ -31,9 +31,12 @@ KINDS = (0, 1)
 SENTENCES = {
     ErrorCode.UNKNOWN_TOPIC_OR_PARTITION: "The partition does not exist.",
     ErrorCode.INVALID_TOPIC_EXCEPTION: "The topic is being deleted.",
-    ErrorCode.PREFERRED_LEADER_NOT_AVAILABLE: "The preferred leader is not alive and in sync.",
-    ErrorCode.ELIGIBLE_LEADERS_NOT_AVAILABLE: "None of the replicas is alive.",
+    ErrorCode.PREFERRED_LEADER_NOT_AVAILABLE: "Failed to elect leader for partition {}-{} under "
+    "strategy PreferredReplicaPartitionLeaderElectionStrategy",
+    ErrorCode.ELIGIBLE_LEADERS_NOT_AVAILABLE: "Failed to elect leader for partition {}-{} under "
+    "strategy OfflinePartitionLeaderElectionStrategy(true)",
 }
+"""Apache Kafka's, which its tools show and programs look for."""
 
 
 def handle(
@@ -80,7 +83,8 @@ async def _handle(
     except NotController:
         return _not_controller(keys)
     results: dict[Key, tuple[ErrorCode, str | None]] = {
-        key: (code, SENTENCES.get(code, code.message)) for key, code in elected.refused.items()
+        key: (code, SENTENCES.get(code, code.message).format(*key))
+        for key, code in elected.refused.items()
     }
     if keys is None:
         needless = ErrorCode.ELECTION_NOT_NEEDED

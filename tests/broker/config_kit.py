@@ -66,11 +66,22 @@ class Broker:
 
     async def change(self, kind: int, name: str, *changes: Change, validate: bool = False) -> int:
         """Error code of an IncrementalAlterConfigs of one resource."""
+        answer = await self._change(kind, name, changes, validate)
+        return int(answer.error_code)
+
+    async def complaint(self, kind: int, name: str, *changes: Change) -> str | None:
+        """What is said of such a change that is refused."""
+        message: str | None = (await self._change(kind, name, changes, True)).error_message
+        return message
+
+    async def _change(
+        self, kind: int, name: str, changes: tuple[Change, ...], validate: bool
+    ) -> Any:
         resource = ChangedResource(kind, name, [Entry(*change) for change in changes])
         request = IncrementalAlterConfigsRequest([resource], validate)
         (answer,) = (await self.ask(incremental_alter_configs, request)).responses
         assert (answer.resource_type, answer.resource_name) == (kind, name)
-        return int(answer.error_code)
+        return answer
 
     async def replace(
         self, kind: int, name: str, *entries: tuple[str, str | None], validate: bool = False

@@ -155,7 +155,7 @@ def test_what_is_not_known_is_kept_and_said() -> None:
         ({"broker.id": "x"}, "broker.id=x must be a number"),
         ({"log.dirs": " "}, "at least one directory"),
         ({"log.retention.ms": "0"}, "must be -1 for no limit"),
-        ({"log.roll.ms": "0"}, "log.roll.ms or log.roll.hours: must be at least 1"),
+        ({"log.roll.ms": "0"}, "log.roll.ms or log.roll.hours: Value must be at least 1"),
         ({"log.cleaner.threads": "1000"}, "1 MiB"),
         ({"queued.max.request.bytes": "5"}, "queued.max.request.bytes"),
         ({"max.connections.per.ip": "0"}, "overrides"),

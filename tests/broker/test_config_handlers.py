@@ -117,6 +117,34 @@ async def test_topics_that_are_not_there(broker: Broker, name: str, code: int) -
     assert await broker.change(TOPIC, name or "never", ("no.such", APPEND, "x")) == -1
 
 
+@pytest.mark.parametrize(
+    ("kind", "changes", "sentence"),
+    [
+        (TOPIC, [("compression.type", SET, "zip")], "Invalid config value for resource "
+         "ConfigResource(type=TOPIC, name='t'): Invalid value zip for configuration "
+         "compression.type: Value must be one of: uncompressed, zstd, lz4, snappy, gzip, producer"),
+        (TOPIC, [("min.cleanable.dirty.ratio", SET, "1.1")], "Invalid config value for resource "
+         "ConfigResource(type=TOPIC, name='t'): Invalid value 1.1 for configuration "
+         "min.cleanable.dirty.ratio: Value must be no more than 1"),
+        (TOPIC, [("retention.ms", SET, "1"), ("retention.ms", DELETE, None)],
+         "Error due to duplicate config keys : retention.ms"),
+        (TOPIC, [("retention.bytes", SET, None)], "Null value not supported for : retention.bytes"),
+        (TOPIC, [("compression.type", APPEND, "gzip")],
+         "Config value append is not allowed for config key: compression.type"),
+        (TOPIC, [("compression.type", SUBTRACT, "gzip")],
+         "Config value subtract is not allowed for config key: compression.type"),
+        (BROKER, [("log.cleaner.threads", SET, "many")], "Invalid config value for resource "
+         "ConfigResource(type=BROKER, name='1'): Invalid value many for configuration "
+         "log.cleaner.threads: Value must be a number of type INT"),
+    ],
+)  # fmt: skip
+async def test_refusals_say_what_programs_look_for(
+    broker: Broker, kind: int, changes: list[Change], sentence: str
+) -> None:
+    name = "t" if kind == TOPIC else "1"
+    assert await broker.complaint(kind, name, *changes) == sentence
+
+
 async def test_operations_on_a_list(broker: Broker) -> None:
     steps: list[tuple[int, str, str]] = [
         (APPEND, "compact", "delete,compact"),

@@ -230,7 +230,14 @@ async def test_preferred_leaders_come_back() -> None:
     await nodes[1].crash()
     await settled(nodes[0])
     node = handler_node(nodes[0])
-    assert codes(await ask(node, 43, 2, elections(0, 0, 1, 9))) == {0: 80, 1: 84, 9: 3}
+    answer = await ask(node, 43, 2, elections(0, 0, 1, 9))
+    assert codes(answer) == {0: 80, 1: 84, 9: 3}
+    assert [p.error_message for p in answer.replica_election_results[0].partition_result] == [
+        "Failed to elect leader for partition t-0 under strategy "
+        "PreferredReplicaPartitionLeaderElectionStrategy",
+        ErrorCode.ELECTION_NOT_NEEDED.message,
+        "The partition does not exist.",
+    ]
     back = MetadataNode(nodes[0].store.session(), 1, peers=nodes[0].peers)
     await back.start()
     await settled(nodes[0])

@@ -176,6 +176,28 @@ def test_refused_growth(total: int, given: list[tuple[int, ...]] | None, code: E
     assert caught.value.refusal.code == code
 
 
+@pytest.mark.parametrize(
+    ("total", "given", "sentence"),
+    [
+        (1, None, "Topic currently has 2 partitions, which is higher than the requested 1."),
+        (2, None, "Topic already has 2 partitions."),
+        (3, [(99, 1), (0, 1)], "Unknown broker(s) in replica assignment: 99."),
+        (5, [(0, 1)], "Increasing the number of partitions by 3 but 1 assignments provided."),
+        (3, [()], "Cannot have replication factor of 0 for partition id 2."),
+        (3, [(3, 2, 3)], "Duplicate brokers not allowed in replica assignment: 2, 3, 3 for "
+         "partition id 2."),
+        (4, [(0, 1), (2,)], "Inconsistent replication factor between partitions, partition 0 has 2 "
+         "while partitions [3] have replication factors [1], respectively."),
+    ],
+)  # fmt: skip
+def test_growth_is_refused_with_apache_kafkas_sentences(
+    total: int, given: list[tuple[int, ...]] | None, sentence: str
+) -> None:
+    with pytest.raises(Refused) as caught:
+        grow(total, given, PRESENT)
+    assert caught.value.refusal.message == sentence
+
+
 def test_growth_waits_for_a_reassignment() -> None:
     moving = {0: Assignment((0, 1), (1,), ())}
     with pytest.raises(Refused) as caught:

@@ -72,7 +72,7 @@ def test_text_is_read_and_shown_as_kafka_does(
     ],
 )
 def test_text_of_another_type_is_refused(kind: Kind, text: str) -> None:
-    with pytest.raises(SettingError, match="configuration x: must be") as refused:
+    with pytest.raises(SettingError, match="configuration x: Value must be") as refused:
         parse(row(kind), text)
     assert refused.value.name == "x"
 
