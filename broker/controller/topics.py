@@ -216,9 +216,11 @@ def plan_topic(
     check_name(name)
     _check_collision(name, existing, collision_keys)
     if wish.assignments:
-        _check_assignments(assignments, brokers)
+        _check_assignments(assignments)
     if wish.config_refusal is not None:
         raise Refused(*wish.config_refusal)
+    if wish.assignments:
+        _check_brokers(assignments, brokers)
     configs = {key: value for key, value in wish.configs.items() if value is not None}
     return TopicPlan(name, assignments, configs)
 
@@ -236,9 +238,7 @@ def _check_collision(name: str, existing: Collection[str], keys: Mapping[str, st
         )
 
 
-def _check_assignments(
-    assignments: Mapping[int, Assignment], brokers: Sequence[BrokerSite]
-) -> None:
+def _check_assignments(assignments: Mapping[int, Assignment]) -> None:
     if len({len(a.replicas) for a in assignments.values()}) != 1:
         raise Refused(
             ErrorCode.INVALID_REPLICA_ASSIGNMENT,
@@ -255,7 +255,11 @@ def _check_assignments(
             ErrorCode.INVALID_REPLICA_ASSIGNMENT,
             "Partitions are numbered from 0 without gaps.",
         )
-    # Apache Kafka 3.9 takes what follows, and is left with a topic that nobody can use or delete.
+
+
+def _check_brokers(assignments: Mapping[int, Assignment], brokers: Sequence[BrokerSite]) -> None:
+    """Apache Kafka 3.9 takes what is refused here, and is left with a topic that nobody can use or
+    delete."""
     named = {broker_id for each in assignments.values() for broker_id in each.replicas}
     if not named:
         raise Refused(ErrorCode.INVALID_REPLICA_ASSIGNMENT, "A partition has at least 1 replica.")

@@ -10,6 +10,7 @@ from broker.controller.topics import (
     BrokerSite,
     Defaults,
     PartitionsWish,
+    Refusal,
     Refused,
     TopicWish,
     assign_replicas,
@@ -88,6 +89,16 @@ def refusal(wish: TopicWish, existing: tuple[str, ...] = ()) -> ErrorCode:
         plan_topic(wish, existing, SITES, DEFAULTS, zero)
     assert caught.value.refusal.message
     return caught.value.refusal.code
+
+
+def test_settings_are_looked_at_before_brokers_that_are_not_there() -> None:
+    wrong = Refusal(ErrorCode.INVALID_CONFIG, "bad")
+    elsewhere = [(0, (0, 99))]
+    wish = TopicWish("t", assignments=elsewhere, config_refusal=wrong)
+    assert refusal(wish) == ErrorCode.INVALID_CONFIG
+    assert refusal(TopicWish("t", assignments=elsewhere)) == ErrorCode.INVALID_REPLICA_ASSIGNMENT
+    twice = TopicWish("t", assignments=[(0, (0, 0))], config_refusal=wrong)
+    assert refusal(twice) == ErrorCode.INVALID_REPLICA_ASSIGNMENT
 
 
 def test_counts_and_defaults() -> None:
