@@ -20,9 +20,11 @@ from broker.cluster.membership import Membership, random_uuid
 from broker.cluster.store import (
     ConnectionLoss,
     Create,
+    Delete,
     MultiFailed,
     NodeExists,
     NoNode,
+    Op,
     SessionEvent,
     SessionExpired,
     SetData,
@@ -153,10 +155,16 @@ class Controller:
             await self._leave_office()
 
     async def _leave_office(self) -> None:
+        """Together with the registration, as if the session ended here: the next controller must
+        not count on a broker that serves nobody any more."""
+        membership = self._membership
         try:
             _, stat = await self._store.get(layout.CONTROLLER)
             if stat.owner == self._store.session_id:
-                await self._store.delete(layout.CONTROLLER, stat.version)
+                ops: list[Op] = [Delete(layout.CONTROLLER, stat.version)]
+                if membership.registered:
+                    ops.append(Delete(layout.broker_path(membership.broker_id)))
+                await self._store.multi(ops)
         except StoreError as error:
             log.info("the controller node is left to the end of the session: %s", error)
 

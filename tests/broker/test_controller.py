@@ -470,7 +470,7 @@ async def test_a_new_controller_takes_over_when_the_old_one_dies() -> None:
     new = nodes[1] if nodes[1].controller.active else nodes[2]
     assert new.controller.epoch == 2
     leadership, _ = await state(new, "t")
-    assert leadership == layout.Leadership(1, 1, (1, 2), 2)
+    assert leadership == layout.Leadership(1, 2, (1, 2), 2)
     for node in nodes[1:]:
         assert node.metadata.view.controller_id == new.broker_id
         assert node.replicas.leaders[("t", 0)] == 1
@@ -480,10 +480,15 @@ async def test_a_new_controller_takes_over_when_the_old_one_dies() -> None:
 
 async def test_a_resigning_controller_hands_over_at_once() -> None:
     nodes = await cluster(2)
-    await nodes[0].stop()
+    await made(nodes[0], "t", (0, 1))
+    await nodes[0].controller.stop()
     await settled(nodes[1])
     assert nodes[1].controller.active
     assert nodes[1].controller.epoch == 2
+    # The successor never counted on it.
+    assert await nodes[1].store.children(layout.BROKER_IDS) == ["1"]
+    assert (await state(nodes[1], "t"))[0] == layout.Leadership(1, 2, (1,), 2)
+    await nodes[0].stop()
     await stop(nodes[1])
 
 

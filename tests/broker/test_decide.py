@@ -103,6 +103,19 @@ def test_taking_over_a_healthy_cluster_changes_nothing_and_tells_everything() ->
     assert [(b.broker_id, b.host_name) for b in told.live_leaders] == [(1, "h1")]
 
 
+def test_who_takes_over_raises_the_epoch_once_for_the_dead_leader_and_once_for_the_new() -> None:
+    """Seen on Apache Kafka: its replica state machine starts before that of the partitions."""
+    made = state(0, t=[(1, 0), (0, 1), (1,)])
+    led(made, Leadership(1, 4, (1, 0), 6), ("t", 0))
+    led(made, Leadership(0, 4, (0, 1), 6), ("t", 1))
+    led(made, Leadership(1, 4, (1,), 6), ("t", 2))
+    assert decide.take_over(made).changes == {
+        ("t", 0): Leadership(0, 6, (0,), 7),
+        ("t", 1): Leadership(0, 5, (0,), 7),
+        ("t", 2): Leadership(-1, 5, (1,), 7),
+    }
+
+
 def test_large_notices_are_cut() -> None:
     made = state(0, t=[(0,)] * (MAX_PARTITIONS * 2 + 1))
     plan = decide.take_over(made)
