@@ -12,7 +12,7 @@ from protocol.messages.create_topics import (
 )
 from protocol.messages.metadata import MetadataRequest
 from protocol.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
-from tests.bench import coordinators, requests
+from tests.bench import cluster, coordinators, requests
 from tests.bench.figures import GB, MB, Figure, Target, new_topic
 from tests.kit.server import Server, process_rss
 from tests.kit.wire import Wire
@@ -207,4 +207,5 @@ OWN_BROKER: dict[str, Callable[[int], Iterator[Figure]]] = {
     "start": start,
     "topics": many_topics,
     "offsets": coordinators.load_offsets,
+    "cluster": cluster.many_partitions,
 }

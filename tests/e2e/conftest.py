@@ -1,5 +1,7 @@
-"""One broker process for all client tests of a run (a worker of its own when the tests run in
-parallel).
+"""The brokers of all client tests of a run (of each worker when the tests run in parallel).
+
+`ODRADEK_CLUSTER` says which kind of cluster they are (`tests.e2e.clusters`), one broker if it says
+nothing. `ODRADEK_BOOTSTRAP` names brokers that run already.
 """
 
 import itertools
@@ -8,27 +10,22 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.e2e.settings import arguments
-from tests.kit.server import Server
+from tests.e2e.clusters import KINDS, SINGLE, cluster
 
 _numbers = itertools.count()
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server | None]:
-    """The broker process, or None when `ODRADEK_BOOTSTRAP` names a running one."""
-    if "ODRADEK_BOOTSTRAP" in os.environ:
-        yield None
+def bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """`host:port`, or several with commas between, of the brokers under test."""
+    running = os.environ.get("ODRADEK_BOOTSTRAP")
+    if running is not None:
+        yield running
         return
-    with Server(tmp_path_factory.mktemp("broker") / "data", arguments=arguments()) as broker:
-        yield broker
-        assert broker.running, f"the broker died during the tests:\n{broker.log_text()[-4000:]}"
-
-
-@pytest.fixture(scope="session")
-def bootstrap(server: Server | None) -> str:
-    """`host:port` of the broker under test."""
-    return os.environ["ODRADEK_BOOTSTRAP"] if server is None else server.bootstrap
+    kind = os.environ.get("ODRADEK_CLUSTER", SINGLE)
+    assert kind in KINDS, f"ODRADEK_CLUSTER is {kind}, not one of {KINDS}"
+    with cluster(kind, tmp_path_factory.mktemp("brokers")) as address:
+        yield address
 
 
 @pytest.fixture

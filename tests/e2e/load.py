@@ -2,11 +2,16 @@
 nothing acknowledged is lost, nothing is there twice, all is in order.
 """
 
+import asyncio
 import subprocess
 import threading
 import time
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol
 
+from aiokafka import AIOKafkaProducer
+from aiokafka.structs import RecordMetadata
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 
 
@@ -29,6 +34,8 @@ def producer(cluster: Brokers, **more: Any) -> Producer:
             "reconnect.backoff.ms": 20,
             "reconnect.backoff.max.ms": 200,
             "socket.timeout.ms": 5000,
+            "request.timeout.ms": 3000,
+            "topic.metadata.refresh.interval.ms": 1000,
             "delivery.timeout.ms": 120000,
             "topic.metadata.refresh.fast.interval.ms": 20,
             "log_level": 2,
@@ -37,13 +44,14 @@ def producer(cluster: Brokers, **more: Any) -> Producer:
     )
 
 
-class Load:
+class AnyLoad(ABC):
     """Numbers written to every partition until it is stopped, and what was acknowledged."""
+
+    client: ClassVar[str]
 
     def __init__(self, cluster: Brokers, topic: str, partitions: int = 3) -> None:
         self._cluster = cluster
         self._topic = topic
-        self._producer = producer(cluster)
         self._partitions = partitions
         self._ended = threading.Event()
         self.acknowledged: dict[int, list[tuple[int, int]]] = {p: [] for p in range(partitions)}
@@ -52,43 +60,28 @@ class Load:
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
-    def _delivered(self, error: KafkaError | None, message: Message) -> None:
-        if error is not None:
-            self.failed.append(str(error))
-            return
-        partition, offset, value = message.partition(), message.offset(), message.value()
-        assert partition is not None and offset is not None and value is not None
-        self.acknowledged[partition].append((offset, int(value)))
-
+    @abstractmethod
     def _run(self) -> None:
-        while not self._ended.is_set():
-            for partition in range(self._partitions):
-                self._send(partition, b"%d" % self.sent)
-            self.sent += 1
-            self._producer.poll(0.002)
-        self._producer.flush(90)
-
-    def _send(self, partition: int, value: bytes) -> None:
-        while True:
-            try:
-                self._producer.produce(
-                    self._topic, value, partition=partition, on_delivery=self._delivered
-                )
-            except BufferError:
-                self._producer.poll(0.05)
-            else:
-                return
+        """Write until the end is told, then wait for what is under way."""
 
     def count(self) -> int:
         """Records acknowledged so far."""
         return sum(map(len, self.acknowledged.values()))
 
+    def went_on(self, since: Mapping[int, int], records: int = 1) -> bool:
+        """Whether so many more are acknowledged in every partition as there were (`counts`)."""
+        assert not self.failed, self.failed[:3]
+        return all(len(done) >= since[p] + records for p, done in self.acknowledged.items())
+
+    def counts(self) -> dict[int, int]:
+        """Records acknowledged so far, by partition."""
+        return {p: len(done) for p, done in self.acknowledged.items()}
+
     def go_on(self, records: int = 150, timeout_s: float = 30.0) -> float:
         """Wait until so many more are acknowledged in every partition; the seconds it took."""
-        began = time.monotonic()
-        wanted = {p: len(done) + records for p, done in self.acknowledged.items()}
-        while any(len(self.acknowledged[p]) < count for p, count in wanted.items()):
-            assert time.monotonic() < began + timeout_s, "writes do not go on"
+        began, since = time.monotonic(), self.counts()
+        while not self.went_on(since, records):
+            assert time.monotonic() < began + timeout_s, f"{self.client}: writes do not go on"
             time.sleep(0.005)
         return time.monotonic() - began
 
@@ -128,6 +121,85 @@ class Load:
             lost = [(o, v) for o, v in set(acknowledged) - set(found) if o >= 0 or v >= len(values)]
             assert not lost, f"partition {partition}: {lost[:5]}"
             assert len(values) >= len(acknowledged)
+
+
+class Load(AnyLoad):
+    """Written by librdkafka."""
+
+    client = "confluent-kafka"
+
+    def _delivered(self, error: KafkaError | None, message: Message) -> None:
+        if error is not None:
+            self.failed.append(str(error))
+            return
+        partition, offset, value = message.partition(), message.offset(), message.value()
+        assert partition is not None and offset is not None and value is not None
+        self.acknowledged[partition].append((offset, int(value)))
+
+    def _run(self) -> None:
+        made = producer(self._cluster)
+        while not self._ended.is_set():
+            for partition in range(self._partitions):
+                self._send(made, partition, b"%d" % self.sent)
+            self.sent += 1
+            made.poll(0.002)
+        made.flush(90)
+
+    def _send(self, made: Producer, partition: int, value: bytes) -> None:
+        while True:
+            try:
+                made.produce(self._topic, value, partition=partition, on_delivery=self._delivered)
+            except BufferError:
+                made.poll(0.05)
+            else:
+                return
+
+
+class AiokafkaLoad(AnyLoad):
+    """Written by aiokafka, in a loop of its own."""
+
+    client = "aiokafka"
+    ahead: ClassVar[int] = 2000
+    """Numbers that may wait for their acknowledgement."""
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._write())
+        except Exception as error:  # noqa: BLE001 - told to the test
+            self.failed.append(repr(error))
+
+    async def _write(self) -> None:
+        made = AIOKafkaProducer(
+            bootstrap_servers=self._cluster.bootstrap,
+            enable_idempotence=True,
+            acks="all",
+            linger_ms=2,
+            retry_backoff_ms=20,
+            request_timeout_ms=5000,
+            metadata_max_age_ms=1000,
+        )
+        await made.start()
+        try:
+            while not self._ended.is_set():
+                if self.count() + self.ahead * self._partitions > self.sent * self._partitions:
+                    for partition in range(self._partitions):
+                        await self._send(made, partition, self.sent)
+                    self.sent += 1
+                await asyncio.sleep(0.002)
+            async with asyncio.timeout(90):
+                await made.flush()
+        finally:
+            await made.stop()
+
+    async def _send(self, made: AIOKafkaProducer, partition: int, number: int) -> None:
+        def delivered(done: asyncio.Future[RecordMetadata]) -> None:
+            if done.cancelled() or done.exception() is not None:
+                self.failed.append(repr(None if done.cancelled() else done.exception()))
+            else:
+                self.acknowledged[partition].append((done.result().offset, number))
+
+        written = await made.send(self._topic, b"%d" % number, partition=partition)
+        written.add_done_callback(delivered)
 
 
 def everything(cluster: Brokers, topic: str, partition: int) -> list[tuple[int, int]]:

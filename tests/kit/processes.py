@@ -5,9 +5,12 @@ by one, and looked at through the protocol.
 import signal
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
+from broker.cluster.features import LATEST
 from compat.member import Member
+from protocol.messages.api_versions import ApiVersionsRequest
 from protocol.messages.create_topics import (
     CreatableTopic,
     CreatableTopicConfig,
@@ -19,15 +22,19 @@ from protocol.messages.metadata import (
     MetadataResponse,
     MetadataResponsePartition,
 )
+from protocol.messages.update_features import FeatureUpdateKey, UpdateFeaturesRequest
 from tests.kit.cluster import QUICK
-from tests.kit.server import Server
+from tests.kit.netns import Network
+from tests.kit.server import LOCALHOST, Server
 from tests.kit.wire import ConnectionClosed, NoAnswer, Wire
 
 SESSION_MS = 4000
 
 
 class ProcessCluster:
-    """Brokers 0 to `count`-1 below `path`, on the ZooKeeper at `connect`."""
+    """Brokers 0 to `count`-1 below `path`, on the ZooKeeper at `connect`; on a `network` they are
+    its nodes broker-0, ...
+    """
 
     def __init__(
         self,
@@ -35,7 +42,9 @@ class ProcessCluster:
         connect: str,
         count: int = 3,
         settings: Mapping[str, str] | None = None,
+        network: Network | None = None,
     ) -> None:
+        self.connect = connect
         self.brokers: dict[int, Server | Member] = {}
         for broker_id in range(count):
             given = {
@@ -46,7 +55,13 @@ class ProcessCluster:
                 **(settings or {}),
             }
             arguments = [word for item in given.items() for word in ("--set", "=".join(item))]
-            self.brokers[broker_id] = Server(path / f"broker-{broker_id}", arguments=arguments)
+            name = f"broker-{broker_id}"
+            self.brokers[broker_id] = Server(
+                path / name,
+                arguments=arguments,
+                host=LOCALHOST if network is None else network.address(name),
+                before=() if network is None else network.at(name),
+            )
 
     def start(self) -> None:
         """All of them, known to each other."""
@@ -126,6 +141,24 @@ class ProcessCluster:
             answer = wire.call(CreateTopicsRequest([wanted], 15_000), 5)
         assert answer.topics[0].error_code == 0, answer
         self.in_sync(topic, partitions)
+
+    def finalize_features(self) -> None:
+        """Raise all features to the newest levels, as an operator does after an upgrade: a cluster
+        on ZooKeeper begins without any.
+        """
+        wanted = [FeatureUpdateKey(name, level) for name, level in LATEST.items()]
+        with Wire(self.brokers[self.controller()].bootstrap, timeout=20) as wire:
+            answer = wire.call(UpdateFeaturesRequest(feature_updates=wanted))
+        assert answer.error_code == 0, answer
+        for broker in self.brokers.values():
+            self.until("features are known", partial(self._works_at_latest, broker))
+
+    @staticmethod
+    def _works_at_latest(broker: Server | Member) -> bool:
+        with Wire(broker.bootstrap, timeout=5) as wire:
+            answer = wire.call(ApiVersionsRequest("tests", "1"))
+        levels = {feature.name: feature.max_version_level for feature in answer.finalized_features}
+        return levels == LATEST
 
     @staticmethod
     def until(what: str, done: Callable[[], bool], seconds: float = 30.0) -> None:

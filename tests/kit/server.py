@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import IO
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-ADDRESS = re.compile(r"(127\.0\.0\.1|localhost|\[::1\]):(\d+)")
+LOCALHOST = "127.0.0.1"
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -38,6 +38,7 @@ class Server:
     `<log>.err`.
 
     `port` 0 lets the broker choose at the first start; later starts ask for the same port again.
+    It listens on `host`. `before` is put before its command line (`tests.kit.netns`).
     """
 
     def __init__(
@@ -45,13 +46,17 @@ class Server:
         data_dir: Path | str,
         *,
         arguments: Sequence[str] = (),
+        host: str = LOCALHOST,
         port: int = 0,
+        before: Sequence[str] = (),
         log: Path | str | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.data_dir = Path(data_dir)
         self.arguments = list(arguments)
+        self.host = host
         self.port = port
+        self.before = list(before)
         self.log = Path(log) if log is not None else self.data_dir.parent / self.data_dir.name
         self.environment = {**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})}
         self.process: subprocess.Popen[bytes] | None = None
@@ -81,7 +86,7 @@ class Server:
     @property
     def bootstrap(self) -> str:
         """`host:port` for clients."""
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     @property
     def running(self) -> bool:
@@ -91,7 +96,9 @@ class Server:
     def command(self) -> list[str]:
         """The command line of the next start."""
         where = ["--port", str(self.port), "--data-dir", str(self.data_dir)]
-        return [sys.executable, "-m", "broker", "start", *where, *self.arguments]
+        if self.host != LOCALHOST:
+            where += ["--host", self.host]
+        return [*self.before, sys.executable, "-m", "broker", "start", *where, *self.arguments]
 
     def start(self, timeout: float = 30.0) -> float:
         """Start and wait for the ready line. Returns the seconds from exec to that line."""
@@ -125,13 +132,14 @@ class Server:
 
     def _drain(self, pipe: IO[bytes], began: float) -> None:
         """Copy standard output to its file and notice the ready line. Ends with the process."""
+        address = re.compile(rf"{re.escape(self.host)}:(\d+)")
         with pipe, open(f"{self.log}.out", "ab", buffering=0) as copy:
             for line in pipe:
                 if not self._ready.is_set():
-                    found = ADDRESS.search(line.decode("utf-8", "replace"))
+                    found = address.search(line.decode("utf-8", "replace"))
                     if found is not None:
                         self.start_seconds = time.monotonic() - began
-                        self.port = int(found.group(2))
+                        self.port = int(found.group(1))
                         self._ready.set()
                 copy.write(line)
         self._ready.set()

@@ -27,8 +27,10 @@ import pytest
 
 from broker.cluster.store import SessionEvent, Store, StoreError
 from compat.reference import LEAN, NoReference, _end_with_parent, free_ports, jars, missing
+from tests.kit.netns import Network
 
 VERSION = "3.9.2"
+LOCALHOST = "127.0.0.1"
 DEBIAN = Path("/usr/share/java/zookeeper.jar")
 MAIN = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
 START_S = 60.0
@@ -83,9 +85,15 @@ class ZooKeeper:
         peers: Sequence[str] = (),
         settings: Mapping[str, str] | None = None,
         flags: Sequence[str] = (),
+        host: str = LOCALHOST,
+        before: Sequence[str] = (),
     ) -> None:
-        """`peers`: the server.N lines of an ensemble, in which this is number `number`."""
+        """`peers`: the server.N lines of an ensemble, in which this is number `number`; `before` is
+        put before the command line (`tests.kit.netns`).
+        """
         self.directory = directory
+        self.host = host
+        self._before = list(before)
         self.port = port or free_ports(1)[0]
         self.number = number
         self._peers = list(peers)
@@ -96,7 +104,7 @@ class ZooKeeper:
 
     @property
     def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     def start(self) -> None:
         """Launch and wait until it serves."""
@@ -116,6 +124,7 @@ class ZooKeeper:
         lines = [f"{name}={value}" for name, value in self._config(data).items()]
         conf.write_text("\n".join([*lines, *self._peers]) + "\n")
         command = [
+            *self._before,
             "java",
             "-Xmx192m",
             "-Xms32m",
@@ -144,7 +153,7 @@ class ZooKeeper:
             "maxSessionTimeout": "60000",
             "dataDir": str(data),
             "clientPort": str(self.port),
-            "clientPortAddress": "127.0.0.1",
+            "clientPortAddress": self.host,
             "admin.enableServer": "false",
             "4lw.commands.whitelist": "*",
             "maxClientCnxns": "0",
@@ -174,7 +183,7 @@ class ZooKeeper:
         """The answer to a four-letter word, empty when there is none."""
         answer = b""
         try:
-            with socket.create_connection(("127.0.0.1", self.port), PROBE_S) as link:
+            with socket.create_connection((self.host, self.port), PROBE_S) as link:
                 link.settimeout(PROBE_S)
                 link.sendall(word.encode())
                 while part := link.recv(65536):
@@ -213,15 +222,24 @@ class ZooKeeper:
 
 
 class Ensemble:
-    """Servers that elect a leader among each other."""
+    """Servers that elect a leader among each other; on a `network` the nodes zookeeper-1, ..."""
 
-    def __init__(self, directory: Path, size: int = 3) -> None:
+    def __init__(self, directory: Path, size: int = 3, network: Network | None = None) -> None:
         ports = free_ports(3 * size)
+        names = [f"zookeeper-{n + 1}" for n in range(size)]
+        hosts = [LOCALHOST if network is None else network.address(name) for name in names]
         peers = [
-            f"server.{n + 1}=127.0.0.1:{ports[3 * n + 1]}:{ports[3 * n + 2]}" for n in range(size)
+            f"server.{n + 1}={hosts[n]}:{ports[3 * n + 1]}:{ports[3 * n + 2]}" for n in range(size)
         ]
         self.servers = [
-            ZooKeeper(directory / str(n + 1), ports[3 * n], number=n + 1, peers=peers)
+            ZooKeeper(
+                directory / str(n + 1),
+                ports[3 * n],
+                number=n + 1,
+                peers=peers,
+                host=hosts[n],
+                before=() if network is None else network.at(names[n]),
+            )
             for n in range(size)
         ]
 
@@ -284,7 +302,7 @@ def end_session(server: ZooKeeper, session_id: int, password: bytes) -> None:
     connect = struct.pack(">iqiqi", 0, 0, 10_000, session_id, len(password)) + password + b"\0"
     close = struct.pack(">ii", 1, -11)
     packets = b"".join(struct.pack(">i", len(p)) + p for p in (connect, close))
-    with socket.create_connection(("127.0.0.1", server.port), 10) as link:
+    with socket.create_connection((server.host, server.port), 10) as link:
         link.sendall(packets)
         try:
             while link.recv(4096):

@@ -8,6 +8,8 @@ from tests.e2e.corpus import Item
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 DEADLINE = 30.0
 """Seconds that any single call may take."""
+DEFAULT_REPLICATION = -1
+"""As many replicas as the brokers make by default: one on a broker alone, three in a cluster."""
 
 
 class Adapter(ABC):
@@ -67,7 +69,7 @@ class Library(Adapter):
     def create_topic(
         self, topic: str, partitions: int, configs: Mapping[str, str] | None = None
     ) -> None:
-        """Create a topic with one replica."""
+        """Create a topic with as many replicas as the brokers make by default."""
 
     @abstractmethod
     def delete_topic(self, topic: str) -> None:

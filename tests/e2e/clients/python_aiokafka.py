@@ -10,7 +10,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, Records
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.coordinator.protocol import ConsumerProtocol
 
-from tests.e2e.clients.base import DEADLINE, Library
+from tests.e2e.clients.base import DEADLINE, DEFAULT_REPLICATION, Library
 from tests.e2e.corpus import Item
 
 T = TypeVar("T")
@@ -122,6 +122,7 @@ class AioKafka(Library):
         self, topic: str, partitions: int, configs: Mapping[str, str] | None = None
     ) -> None:
         new = NewTopic(topic, partitions, 1, topic_configs=dict(configs or {}))
+        new.replication_factor = DEFAULT_REPLICATION  # its constructor refuses -1
 
         async def go(admin: AIOKafkaAdminClient) -> None:
             answer = await admin.create_topics([new])

@@ -23,7 +23,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from tests.e2e.clients.base import DEADLINE, GroupEditor
+from tests.e2e.clients.base import DEADLINE, DEFAULT_REPLICATION, GroupEditor
 from tests.e2e.corpus import Item
 
 
@@ -136,7 +136,7 @@ class Confluent(GroupEditor):
         topic: str,
         partitions: int,
         configs: Mapping[str, str] | None = None,
-        replicas: int = 1,
+        replicas: int = DEFAULT_REPLICATION,
     ) -> None:
         new = NewTopic(topic, partitions, replicas, config=dict(configs or {}))
         admin = self._admin()

@@ -13,7 +13,7 @@ with warnings.catch_warnings():
     from kafka.admin import ConfigResource, ConfigResourceType
     from kafka.structs import OffsetAndMetadata
 
-from tests.e2e.clients.base import DEADLINE, GroupEditor
+from tests.e2e.clients.base import DEADLINE, DEFAULT_REPLICATION, GroupEditor
 from tests.e2e.corpus import Item
 
 
@@ -107,7 +107,11 @@ class KafkaPython(GroupEditor):
     def create_topic(
         self, topic: str, partitions: int, configs: Mapping[str, str] | None = None
     ) -> None:
-        new = {"num_partitions": partitions, "replication_factor": 1, "configs": configs or {}}
+        new = {
+            "num_partitions": partitions,
+            "replication_factor": DEFAULT_REPLICATION,
+            "configs": configs or {},
+        }
         with self._admin() as admin:
             admin.create_topics({topic: new})
 

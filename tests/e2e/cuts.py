@@ -1,0 +1,68 @@
+"""Cuts of a network between brokers and ZooKeeper, for `tests.e2e.failover`: which packets are
+dropped, and whether writes must go on all the same.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from tests.kit.netns import Network
+
+STORE = "zookeeper-1"
+
+
+class Place(NamedTuple):
+    """Names of nodes: a leader, the other brokers (the controller last, if it is one of them)."""
+
+    leader: str
+    others: Sequence[str]
+
+    @property
+    def everybody(self) -> Sequence[str]:
+        """Whom the leader talks to."""
+        return (*self.others, STORE)
+
+
+class Cut(NamedTuple):
+    """`make` drops packets. `goes_on`: whether somebody can acknowledge writes meanwhile."""
+
+    name: str
+    make: Callable[[Network, Place], None]
+    goes_on: bool = True
+
+
+def _sever(net: Network, place: Place) -> None:
+    for name in place.everybody:
+        net.cut(place.leader, name)
+
+
+def _sever_from_brokers(net: Network, place: Place) -> None:
+    for name in place.others:
+        net.cut(place.leader, name)
+
+
+def _silence(net: Network, place: Place) -> None:
+    for name in place.everybody:
+        net.drop(place.leader, name)
+
+
+def _deafen(net: Network, place: Place) -> None:
+    for name in place.everybody:
+        net.drop(name, place.leader)
+
+
+# Where a leader cannot reach the controller, nobody can take a follower out of its ISR: the
+# follower that is cut off is another.
+BOTH_WAYS = (
+    Cut("leader from everybody", _sever),
+    Cut("leader from a follower", lambda net, at: net.cut(at.leader, at.others[0])),
+    Cut("leader from ZooKeeper", lambda net, at: net.cut(at.leader, STORE)),
+    Cut("leader from all followers", _sever_from_brokers, goes_on=False),
+)
+ONE_WAY = (
+    Cut("nobody hears the leader", _silence),
+    Cut("the leader hears nobody", _deafen),
+    Cut("a follower does not hear the leader", lambda net, at: net.drop(at.leader, at.others[0])),
+    Cut("the leader does not hear a follower", lambda net, at: net.drop(at.others[0], at.leader)),
+    Cut("ZooKeeper does not hear the leader", lambda net, at: net.drop(at.leader, STORE)),
+    Cut("the leader does not hear ZooKeeper", lambda net, at: net.drop(STORE, at.leader)),
+)
