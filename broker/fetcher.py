@@ -42,6 +42,8 @@ FIRST_DELAY_S = 0.05
 THROTTLE_CHECK_S = 0.1
 BYTES_A_SLICE = 1 << 20
 """Appended before connections get their turn."""
+NAMES_TOLD = 5
+"""Names of partitions in a line of the log."""
 NAMES_KEPT = 100
 """Names of topics that are fetched no more are forgotten when there are so many."""
 LATEST, EARLIEST = -1, -2
@@ -117,6 +119,8 @@ class Fetcher:
         self._fetched: dict[Key, Fetched] = {}
         self._names: dict[bytes, str] = {}
         self._out_of_range: list[Fetched] = []
+        self._refused: dict[int, list[Fetched]] = {}
+        """By error: what was refused anew in this round."""
         self._wake = asyncio.Event()
         self._task = asyncio.get_running_loop().create_task(self._run())
 
@@ -203,6 +207,8 @@ class Fetcher:
                     continue
                 await self._round()
                 await self._find_places()
+                if self._refused:
+                    self._tell_refused()
             except PeerGone as error:
                 self._session.failed()
                 log.debug("%s: %s", self._peer.client_id, error)
@@ -324,7 +330,21 @@ class Fetcher:
     def _complain(self, one: Fetched, code: int) -> None:
         if code != one.trouble:
             one.trouble = code
-            log.info("%s-%d cannot be fetched from %s: error %d", *one.key, one.partition, code)
+            self._refused.setdefault(code, []).append(one)
+
+    def _tell_refused(self) -> None:
+        """One line for all that a leader refuses: a failover refuses thousands at a time."""
+        refused, self._refused = self._refused, {}
+        for code, those in refused.items():
+            names = ", ".join("{}-{}".format(*one.key) for one in those[:NAMES_TOLD])
+            log.info(
+                "broker %d refuses fetches of %d partitions with error %d: %s%s",
+                those[0].partition.leader,
+                len(those),
+                code,
+                names,
+                ", ..." if len(those) > NAMES_TOLD else "",
+            )
 
     def _carried_out(self, one: Fetched, work: Callable[..., None], *arguments: Any) -> bool:
         """Do something to the log; whether that went well. A partition whose log cannot take what

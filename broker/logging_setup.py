@@ -30,6 +30,8 @@ def configure(level: int = logging.INFO) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    # Lines do not say where in the source they come from: to find out costs most of a line.
+    vars(logging)["_srcfile"] = None
     # A client's mistake must not print tracebacks of the logging machinery.
     logging.raiseExceptions = False
     # asyncio tells of its selector at DEBUG and of slow callbacks only in debug mode.

@@ -6,6 +6,7 @@ controller (which tells this broker its partitions), declared topics, and only t
 """
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -79,6 +80,10 @@ PATIENCE_MS = 2000
 INTRODUCTION_S = 10.0
 """How long a start waits for the controller to tell of the cluster."""
 SESSION_EVICTION_MS = 120_000
+COLLECTIONS = (10_000, 20, 20)
+"""Thresholds of Python's garbage collector. What a broker makes lives long, or ends by its count of
+references; a collection looks at all that lives, which with thousands of partitions is a lot.
+"""
 """Age from which a fetch session may make room for a new one; a constant in Apache Kafka too."""
 
 
@@ -455,6 +460,7 @@ def run(configs: Sequence[BrokerConfig], *, memory: bool, topics: list[TopicSpec
     Several brokers share the embedded store of the first one.
     """
     _raise_descriptor_limit()
+    gc.set_threshold(*COLLECTIONS)
     asyncio.run(_serve(configs, memory=memory, topics=topics))
     return 0
 
