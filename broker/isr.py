@@ -143,8 +143,9 @@ class IsrChanges:
     ) -> bool:
         """The controller's word on one change; False when it must be asked again."""
         if partition.pending is not change:
-            self._waiting.pop(partition, None)
-            return True
+            if self._waiting.get(partition) is change:
+                del self._waiting[partition]
+            return True  # a newer change, under the next leader epoch, waits for the next round
         code = answer.error_code
         if code == ErrorCode.NONE:
             if answer.leader_epoch == change.leader_epoch:

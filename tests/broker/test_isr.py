@@ -208,6 +208,22 @@ async def test_an_answer_to_what_is_over_changes_nothing(leader: Leader) -> None
     assert (p.isr, p.partition_epoch) == ((0, 2), 5)
 
 
+async def test_a_change_of_the_next_epoch_outlasts_the_answer_to_the_last_one(
+    leader: Leader,
+) -> None:
+    p = partition()
+    leader.controller.hold = asyncio.Event()
+    leader.changes.submit(p, (0,))
+    while not leader.controller.asked:
+        await asyncio.sleep(0)
+    lead(p, (0, 2), epoch=5)
+    leader.changes.submit(p, (0, 2, 1))
+    leader.controller.hold.set()
+    await leader.done()
+    assert len(leader.controller.asked) == 2
+    assert (p.isr, p.pending) == ((0, 2, 1), None)
+
+
 async def test_a_change_that_is_over_before_it_was_sent(leader: Leader) -> None:
     p = partition()
     leader.controller.answers = [lambda request: ConnectionError("gone")]
