@@ -304,8 +304,11 @@ class Fetcher:
         if one is None:
             return
         source = one.partition.log
-        if source is None or one.asked != source.end_offset:
-            return  # it was added again, or moved, since it was asked for
+        if source is None:
+            return
+        if one.asked != source.end_offset:
+            self._ask(one)  # it was added again, or moved, since it was asked for
+            return
         code = data.error_code
         if code == ErrorCode.NONE:
             if data.diverging_epoch.end_offset >= 0:

@@ -284,6 +284,9 @@ class ReplicaManager:
         return broker_id in self.metadata.view.brokers
 
     def _take_role(self, partition: Partition, state: LeaderAndIsrPartitionState) -> ErrorCode:
+        while partition.dirty:
+            # Another partition's new role has woken somebody, who has staged more here.
+            self.write_staged()
         topic, index = partition.topic, partition.index
         was_leader = partition.is_leader and partition.log is not None
         try:

@@ -313,6 +313,16 @@ async def test_an_answer_to_an_earlier_epoch_is_ignored(follower: Follower) -> N
     assert follower.leader.asked() == [(0, 0, -1, 4)]
 
 
+async def test_a_log_that_grew_by_itself_is_asked_for_from_its_new_end(follower: Follower) -> None:
+    """Not from where it ended when it was added, again and again."""
+    p = follower.partition()
+    follower.add(p)
+    await follower.rest()
+    log_of(p).append_as_follower(memoryview(records(0, 2, 2)), T)
+    await follower.says(answered(told(data=records(0, 1, 3))))
+    assert follower.leader.asked() == [(0, 2, 2, 3)]
+
+
 @pytest.mark.parametrize(
     "data",
     [
