@@ -310,7 +310,9 @@ class Consumer(Client):
         super().__init__(world, history, number, f"consumer-{number}")
         self.keys = list(keys)
         self.positions: dict[Key, int] = {}
-        self._marks: dict[tuple[Key, int, int], int] = {}
+        # By partition, leader, the leader's life and its epoch: a leader that is killed and comes
+        # back before anybody noticed leads on, from the high watermark that it had noted last.
+        self._marks: dict[tuple[Key, int, int, int], int] = {}
 
     async def run(self) -> None:
         self.positions = dict.fromkeys(self.keys, 0)
@@ -352,7 +354,7 @@ class Consumer(Client):
         return answer.responses[0].partitions[0]
 
     def _took(self, key: Key, leader: int, epoch: int, row: Any) -> None:
-        place = key, leader, epoch
+        place = key, leader, self.world.nodes[leader].lives, epoch
         before = self._marks.get(place, -1)
         if row.high_watermark < before:
             self.blame(f"the high watermark of {key} went from {before} to {row.high_watermark}")

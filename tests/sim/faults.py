@@ -129,7 +129,7 @@ def reset(world: "World") -> tuple[str, Undo | None]:
 def expire(world: "World") -> tuple[str, Undo | None]:
     node = _victim(world)
     if node.server is not None and node.life is not None:
-        world.keeper.expire(getattr(node.server, "_store").session_id)
+        world.keeper.expire(node.server._store.session_id)
     return f"the session of {node} ends", None
 
 

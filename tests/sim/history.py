@@ -1,7 +1,7 @@
 """What clients were told, and what must therefore be true.
 
 The history is kept beside the cluster: what was acknowledged, what was read, who owned what. Some
-of it is judged at once (two records at one offset), the rest when the run is over, against the logs.
+of it is judged at once (two records at one offset), the rest at the end, against the logs.
 """
 
 from collections.abc import Callable

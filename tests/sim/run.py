@@ -71,6 +71,7 @@ class Run:
                 world.run(self._main())
         except Violation as violation:
             failure = str(violation)
+            self._describe()
         acked = sum(len(records) for records in self.history.acked.values())
         return Outcome(world.seed, world.digest, failure, world.notes, acked, world.loop.time())
 
@@ -155,6 +156,19 @@ class Run:
 
     def _in_sync(self) -> bool:
         return all(self._is_in_sync(key) for key in self.keys)
+
+    def _describe(self) -> None:
+        """How each node sees each partition, for the story of a run that failed."""
+        for node in self.world.nodes:
+            controller = self._is_controller(node)
+            self.world.note(f"{node}: up {node.up}, controller {controller}")
+            for key in self.keys:
+                partition = node.partition(*key)
+                if partition is None:
+                    continue
+                log = partition.log
+                where = "no log" if log is None else f"{log.high_watermark}/{log.end_offset}"
+                self.world.note(f"  {partition!r} isr {partition.isr} {where}")
 
     def _is_in_sync(self, key: Key) -> bool:
         replicas = self._replicas(key)

@@ -72,6 +72,7 @@ class Node:
         self.disk = MemoryFileSystem()
         self.skew_ms = 0
         self.life: Incarnation | None = None
+        self.lives = 0
         self.server: Server | None = None
         self.up = False
         """Whether its server has started."""
@@ -87,6 +88,7 @@ class Node:
         if self.life is not None:
             return
         life = self.life = Incarnation(self.host)
+        self.lives += 1
         self.up = self.stopping = False
         self.disk.locked.clear()
         with life.running():
