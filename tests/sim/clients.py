@@ -103,15 +103,35 @@ class Client:
         self, node: int, request: Any, version: int, *, lane: str = "", timeout_s: float = TIMEOUT_S
     ) -> Any:
         """The answer of a node, None when there is none. `lane`: a connection of its own."""
-        peer = self._peers.get((node, lane))
-        if peer is None:
-            address = self.world.nodes[node].host, 9092
-            peer = Peer(lambda: address, self.name, timeout_s=timeout_s)
-            self._peers[node, lane] = peer
+        peer = self._peer(node, lane)
         try:
             async with asyncio.timeout(timeout_s + 1):
                 return await peer.call(request, version, timeout_s=timeout_s)
         except (PeerGone, TimeoutError):
+            return None
+
+    def _peer(self, node: int, lane: str) -> Peer:
+        peer = self._peers.get((node, lane))
+        if peer is None:
+            address = self.world.nodes[node].host, 9092
+            peer = Peer(lambda: address, self.name, timeout_s=TIMEOUT_S)
+            self._peers[node, lane] = peer
+        return peer
+
+    async def line(self, node: int, lane: str = "") -> Any:
+        """The open connection to a node, None when there is none: what is sent on one connection
+        arrives in order or not at all."""
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                return await self._peer(node, lane)._open_line()
+        except (PeerGone, TimeoutError):
+            return None
+
+    async def call_on(self, line: Any, request: Any, version: int) -> Any:
+        """The answer on that very connection, None when there is none."""
+        try:
+            return await line.call(request, version, self.name, TIMEOUT_S)
+        except PeerGone:
             return None
 
     async def pause(self, seconds: float = BACKOFF_S) -> None:
@@ -239,19 +259,23 @@ class Producer(Client):
         queue = self._queues[key]
         flying: deque[tuple[Batch, asyncio.Task[Any]]] = deque()
         done: dict[int, None] = {}
+        line: Any = None
         while True:
             if not queue:
                 self.stalled_since.pop(key, None)
                 await self.pause(0.02)
                 continue
             self.stalled_since.setdefault(key, self.world.loop.time())
-            leader = await self.leader(key)
-            if leader < 0:
+            if not flying:
+                leader = await self.leader(key)
+                line = await self.line(leader) if leader >= 0 else None
+            if line is None:
+                self.lost_leader(key)
                 await self.pause()
                 continue
             for one in list(queue)[len(flying) : self.window]:
                 if one.sequence not in done:
-                    call = self.call(leader, self._request(key, one), PRODUCE)
+                    call = self.call_on(line, self._request(key, one), PRODUCE)
                     flying.append((one, self.world.loop.create_task(call)))
             trouble = await self._settle(key, flying, done, queue)
             while queue and queue[0].sequence in done:
