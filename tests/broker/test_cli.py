@@ -121,7 +121,10 @@ def test_topics_are_checked_over_the_brokers_settings() -> None:
         (["start", "--topic", ":1"], "no usable name"),
         (["start", "--topic", "t:1:x"], "has 'x' where a key=value belongs"),
         (["start", "--topic", "t:1:x=1"], "Unknown topic config name: x"),
-        (["start", "--topic", "t:1:retention.ms=x"], "retention.ms: must be a number"),
+        (
+            ["start", "--topic", "t:1:retention.ms=x"],
+            "Invalid value x for configuration retention.ms: Value must be a number",
+        ),
         (["start", "--topic", "t:1", "--topic", "t:2"], "names t twice"),
         (["start", "--set", "listeners=SSL://h:1"], "not among the advertised"),
     ],

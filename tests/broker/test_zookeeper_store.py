@@ -37,6 +37,8 @@ from compat.reference import free_ports
 from tests.kit import zookeeper
 from tests.kit.zookeeper import ZooKeeper
 
+SOON_S = 1.0
+"""How long the loop may be busy with one thing; generous, because the machine is shared."""
 Open = Callable[..., "asyncio.Future[ZooKeeperStore]"]
 
 
@@ -221,7 +223,7 @@ async def test_thousands_of_calls_without_a_server_block_nothing(
         await asyncio.sleep(0.3)
         server.resume()
         await asyncio.gather(*writes, *reads)
-        assert lag() < 0.3
+        assert lag() < SOON_S
     assert (await store.get("/a"))[1].version == 2000
 
 
@@ -237,7 +239,7 @@ async def test_many_events_at_once_leave_the_loop_breath(
     async with loop_lag() as lag:
         await other.multi([SetData(path, b"x") for path in paths])
         found = await store.get_many(paths)
-        assert lag() < 0.3
+        assert lag() < SOON_S
     assert [node and node[0] for node in found] == [b"x"] * 2000
     assert heard == [WatchEvent(EventKind.CHANGED, path) for path in paths]
 

@@ -22,6 +22,7 @@ from protocol.messages.metadata import MetadataRequest
 from protocol.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
 from tests.kit import zookeeper
 from tests.kit.server import REPOSITORY, Server, StartFailed
+from tests.kit.signals import pause
 from tests.kit.wire import Wire, batch
 from tests.kit.zookeeper import ZooKeeper
 
@@ -235,7 +236,7 @@ def test_a_broker_that_slept_too_long_registers_again_and_is_elected_again(place
     broker.start()
     assert create(broker.bootstrap, "t") == ErrorCode.NONE
     assert broker.process is not None
-    broker.process.send_signal(signal.SIGSTOP)
+    pause(broker.process)
     place.until("the session ends", lambda: place.registration() is None)
     broker.process.send_signal(signal.SIGCONT)
     place.until("the broker is back", lambda: place.registration() is not None)

@@ -26,6 +26,7 @@ from protocol.messages.update_features import FeatureUpdateKey, UpdateFeaturesRe
 from tests.kit.cluster import QUICK
 from tests.kit.netns import Network
 from tests.kit.server import LOCALHOST, Server
+from tests.kit.signals import pause
 from tests.kit.wire import ConnectionClosed, NoAnswer, Wire
 
 SESSION_MS = 4000
@@ -82,7 +83,9 @@ class ProcessCluster:
 
     def pause(self, broker_id: int) -> None:
         """SIGSTOP: it hangs."""
-        self.brokers[broker_id].process.send_signal(signal.SIGSTOP)  # type: ignore[union-attr]
+        process = self.brokers[broker_id].process
+        assert process is not None
+        pause(process)
 
     def resume(self, broker_id: int) -> None:
         """SIGCONT."""

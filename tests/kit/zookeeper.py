@@ -28,6 +28,7 @@ import pytest
 from broker.cluster.store import SessionEvent, Store, StoreError
 from compat.reference import LEAN, NoReference, _end_with_parent, free_ports, jars, missing
 from tests.kit.netns import Network
+from tests.kit.signals import pause
 
 VERSION = "3.9.2"
 LOCALHOST = "127.0.0.1"
@@ -206,7 +207,7 @@ class ZooKeeper:
     def pause(self) -> None:
         """SIGSTOP: it is there and says nothing."""
         assert self.process is not None
-        self.process.send_signal(signal.SIGSTOP)
+        pause(self.process)
 
     def resume(self) -> None:
         """SIGCONT."""
