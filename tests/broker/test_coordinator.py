@@ -65,9 +65,11 @@ class Shell:
     def host(self, epoch: int, **more: Any) -> Any:
         return self.hosted.host(TOPIC, leader_epoch=epoch, **more, **self.config)
 
-    def new(self) -> None:
+    def new(self, patience_ms: int = 60_000) -> None:
         h = self.hosted
-        self.coordinator = Coordinator(TOPIC, h.replicas, h.metadata, h.clock, Words)
+        self.coordinator = Coordinator(
+            TOPIC, h.replicas, h.metadata, h.clock, Words, patience_ms=patience_ms
+        )
 
     @property
     def machine(self) -> Words:
@@ -302,3 +304,65 @@ async def test_an_answer_may_be_waited_for_late() -> None:
     other.cancel()
     await asyncio.sleep(0)
     assert answers == ["said"]
+
+
+# --- replicas that are slow or unknown
+
+
+async def test_an_answer_that_is_late() -> None:
+    """Who waits is told to ask again; what was decided stays, and counts once it is replicated."""
+    shell = Shell()
+    await shell.coordinator.close()
+    shell.new(patience_ms=1)
+    shell.host(1, leader=OTHER)
+    shell.host(2, isr=(0, OTHER))
+    done: list[Any] = []
+    shell.coordinator._work = lambda index, what: done.append(what)
+    waiting = shell.write(say("a", work=["later"]))
+    look = shell.coordinator.read("any", lambda machine: len(machine.words), lambda code: code)
+    late = ErrorCode.COORDINATOR_NOT_AVAILABLE
+    assert await shell.settled(waiting) == await shell.settled(look) == late
+    assert shell.machine.words.keys() == {b"a"} and done == []
+    second = shell.write(say("b"))
+    assert await shell.settled(second) == late, "looked after anew"
+    shell.log.advance_high_watermark(2)
+    shell.hosted.partition(TOPIC).notify()
+    assert done == ["later"]
+    shell.host(3)
+    assert await shell.settled(shell.write(say("c"))) == "said"
+
+
+async def test_a_new_leader_tells_nothing_that_may_be_lost_yet() -> None:
+    """Its log ends above the high watermark: another one may know nothing of what is there."""
+    shell = Shell()
+    shell.host(1, isr=(0, OTHER))
+    shell.write(say("a"))
+    await asyncio.sleep(0)
+    done: list[Any] = []
+    shell.coordinator._work = lambda index, what: done.append(what)
+    shell.host(2, leader=OTHER)
+    shell.host(3, isr=(0, OTHER))
+    loaded = Words.loaded
+    try:
+        Words.loaded = lambda *_: Outcome(work=["resumed"])  # type: ignore[method-assign]
+        await shell.loaded()
+    finally:
+        Words.loaded = loaded  # type: ignore[method-assign]
+    assert shell.machine.words.keys() == {b"a"} and done == []
+    look = shell.coordinator.read("any", lambda machine: len(machine.words), lambda code: code)
+    assert isinstance(look, Waiting) and not look.done
+    shell.log.advance_high_watermark(1)
+    shell.hosted.partition(TOPIC).notify()
+    assert (look.response, done) == (1, ["resumed"])
+
+
+async def test_who_coordinates_elsewhere() -> None:
+    shell = Shell()
+    assert shell.coordinator.broker_of("any") == 0
+    hosted = HostedNode()
+    there = Coordinator(TOPIC, hosted.replicas, hosted.metadata, hosted.clock, Words)
+    assert there.broker_of("any") == -1, "no topic"
+    hosted.know(TOPIC, leader=OTHER)
+    assert there.broker_of("any") == OTHER
+    hosted.know(TOPIC, leader=7)
+    assert there.broker_of("any") == -1, "it is dead"
