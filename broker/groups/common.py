@@ -4,7 +4,7 @@ import ipaddress
 from collections.abc import Callable, Hashable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from broker.cluster.view import ClusterView
+from broker.cluster.view import ZERO_UUID, ClusterView
 from broker.config import BrokerConfig
 from broker.coordinator import NOTHING, Outcome, StoredRecord
 from protocol.errors import ErrorCode
@@ -54,7 +54,8 @@ class TopicChanges(NamedTuple):
 
 
 def topic_changes(old: ClusterView, new: ClusterView) -> TopicChanges:
-    """Topics are told apart by identity: a picture keeps what did not change."""
+    """Topics are told apart by identity: a picture keeps what did not change. One that gets an id,
+    because its cluster's controllers did not give any before, is the same topic."""
     if old.topics is new.topics:
         return TopicChanges(frozenset(), frozenset())
     names = old.topics.keys() | new.topics.keys()
@@ -62,7 +63,7 @@ def topic_changes(old: ClusterView, new: ClusterView) -> TopicChanges:
     deleted, created = [], []
     for name in changed:
         before, after = old.topics.get(name), new.topics.get(name)
-        if before is None or after is None or after.topic_id != before.topic_id:
+        if before is None or after is None or before.topic_id not in (after.topic_id, ZERO_UUID):
             if before is not None:
                 deleted.append(name)
             if after is not None:
