@@ -35,7 +35,6 @@ from tests.e2e.load import producer
 from tests.kit import asking, zookeeper
 from tests.kit.asking import GroupMember, Place, Transaction, commit_offsets, produce
 from tests.kit.mixed import KAFKA, ODRADEK, MixedCluster
-from tests.kit.server import Server
 from tests.kit.wire import Wire, batch
 
 BROKER = 1

@@ -1,10 +1,11 @@
 """A bounded run of the exactly-once test; `python -m tests.e2e.exactly_once` is the long one."""
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.e2e import exactly_once
+from tests.e2e import exactly_once, once_cluster
 from tests.e2e.settings import arguments
 from tests.kit.server import Server
 
@@ -21,6 +22,23 @@ def test_nothing_is_lost_or_doubled_by_kills(tmp_path: Path) -> None:
         )
     assert (report.worker_kills, report.broker_kills, report.zombies) == (3, 2, 1)
     assert report.records > 500 and report.aborted > 0
+
+
+def test_nothing_is_lost_or_doubled_on_three_brokers(tmp_path: Path) -> None:
+    """Whoever leads and coordinates dies: the others go on with groups and transactions."""
+    with ExitStack() as stack:
+        trio = once_cluster.start(stack, "process", tmp_path, seed=3)
+        report = exactly_once.run(
+            trio,
+            worker_kills=1,
+            broker_kills=3,
+            zombies=0,
+            seed=20261128,
+            clients=["confluent-consumer"],
+            replicas=once_cluster.COUNT,
+        )
+    assert (report.worker_kills, report.broker_kills) == (1, 3)
+    assert report.records > 100
 
 
 def test_the_check_notices_loss_doubles_disorder_and_aborted_records() -> None:
