@@ -13,13 +13,13 @@ from functools import partial
 from hashlib import blake2b
 from typing import Final
 
-from storage import checkpoint
+from storage import checkpoint, rounds
 from storage.cleaner import Cleaner, SyncJob
 from storage.config import LogConfig
 from storage.errors import LogDirOffline
 from storage.filesystem import FileSystem
 from storage.futures import FUTURE_SUFFIX, Futures
-from storage.log import FLUSH_BYTES, Log
+from storage.log import Log
 from storage.log_dir import (
     CHECKPOINTS,
     CLEANER_OFFSETS,
@@ -40,7 +40,6 @@ from storage.metafiles import (
     read_meta_properties,
     write_meta_properties,
 )
-from storage.retention import plan_retention
 
 logger = logging.getLogger(__name__)
 
@@ -53,11 +52,6 @@ NOT_LOGS: Final = frozenset({"remote-log-index-cache", "__cluster_metadata-0"})
 MAX_NAME: Final = 255
 DEDUPE_MEMORY: Final = 128 << 20
 LOGS_A_SLICE: Final = 20
-
-FLUSH_BATCHES: Final = 150_000
-"""What a restart after a crash has to read again, over all logs, is kept below FLUSH_BYTES and so
-many batches (3 us each): when it is more, the logs with most of it are flushed."""
-LOGS_A_FLUSH: Final = 20
 
 
 class LogManager:
@@ -466,31 +460,7 @@ class LogManager:
         self.settle()
         logs = list(self.logs.items())
         for start in range(0, len(logs), LOGS_A_SLICE):
-            yield sum(self._retain(key, log, now_ms) for key, log in logs[start:][:LOGS_A_SLICE])
-
-    def _retain(self, key: Key, log: Log, now_ms: int) -> int:
-        if key == self._cleaner.busy or self.logs.get(key) is not log or self.is_offline(key):
-            return 0
-        try:
-            plan = plan_retention(
-                log.segments,
-                log.config,
-                log_start_offset=log.log_start_offset,
-                high_watermark=log.high_watermark,
-                end_offset=log.end_offset,
-                now_ms=now_ms,
-            )
-            if plan.roll:
-                log.roll(now_ms)
-            if plan.segments:
-                log.delete_oldest(plan.segments, now_ms)
-                logger.info("%s-%d: retention removes %s", *key, plan.sentence(log.config))
-        except OSError as error:
-            self.dir_failed(key, error)
-            return 0
-        except LogDirOffline:
-            return 0
-        return plan.segments
+            yield sum(rounds.retain(self, *each, now_ms) for each in logs[start:][:LOGS_A_SLICE])
 
     def compact(self, now_ms: int) -> Iterator[SyncJob | None]:
         """One compaction round: compacts the logs that are due, dirtiest first, in slices of a few
@@ -508,7 +478,7 @@ class LogManager:
         """
         self.settle()
         jobs: list[Job] = []
-        for key, log in self._to_flush(now_ms):
+        for key, log in rounds.to_flush(self, now_ms):
             try:
                 jobs.append(partial(self._in_thread, self._home[key].path, log.flush_job()))
             except (OSError, LogDirOffline) as error:
@@ -517,28 +487,6 @@ class LogManager:
             # A restart goes by what the checkpoint says, not by what is on disk.
             jobs += self.checkpoint_jobs(RECOVERY_POINTS)
         return jobs
-
-    def _to_flush(self, now_ms: int) -> list[tuple[Key, Log]]:
-        due: list[tuple[Key, Log]] = []
-        rest: list[tuple[float, Key, Log]] = []
-        total = 0.0
-        for key, log in self.logs.items():
-            if log.recovery_point >= log.end_offset or self.is_offline(key):
-                continue
-            if log.flush_due(now_ms):
-                due.append((key, log))
-                continue
-            share = max(log.unflushed_bytes / FLUSH_BYTES, log.unflushed_batches / FLUSH_BATCHES)
-            total += share
-            rest.append((share, key, log))
-        if total >= 1:
-            rest.sort(reverse=True)
-            for share, key, log in rest[:LOGS_A_FLUSH]:
-                due.append((key, log))
-                total -= share
-                if total < 0.5:
-                    break
-        return due
 
     def expire_producers(self, now_ms: int, expiration_ms: int) -> int:
         """Forgets producer ids unused for `expiration_ms` (producer.id.expiration.ms, which may
@@ -620,24 +568,7 @@ class LogManager:
 
     def dir_sizes(self) -> list[DirSize]:
         """Sizes for DescribeLogDirs, one entry for each configured directory."""
-        partitions: dict[str, list[tuple[str, int, int, bool]]] = {p: [] for p in self._dirs}
-        for (topic, partition), log in self.logs.items():
-            home = self._home[topic, partition].path
-            partitions[home].append((topic, partition, log.size, False))
-        for (topic, partition), log in self.futures.logs.items():
-            home = self.futures.home[topic, partition].path
-            partitions[home].append((topic, partition, log.size, True))
-        sizes = []
-        for path in self._dirs:
-            if path in self.offline_dirs:
-                sizes.append(DirSize(path, True, -1, -1, []))
-                continue
-            try:
-                total, usable = self.fs.disk_usage(path)
-            except OSError:
-                total = usable = -1
-            sizes.append(DirSize(path, False, total, usable, partitions[path]))
-        return sizes
+        return rounds.dir_sizes(self, list(self._dirs))
 
     def close(self, now_ms: int) -> None:
         """Flushes and closes every log, writes the checkpoints and last the clean-shutdown marker.

@@ -29,9 +29,6 @@ def append(log: Log, records: memoryview, now_ms: int) -> None:
                 if header is None and end - position >= HEADER_SIZE:
                     raise CorruptRecord("What the leader sent is no record batch.")
                 break
-            if header.base_offset < log.next_offset <= header.last_offset and not log.size:
-                # A new replica of a log whose start is within this batch.
-                log.truncate_fully_and_start_at(header.base_offset, now_ms)
             _stage(log, records[position : position + header.size], header, now_ms)
             position += header.size
     finally:

@@ -806,28 +806,6 @@ def test_a_follower_refuses_what_cannot_follow(fs: MemoryFileSystem) -> None:
     assert read_all(log) == good
 
 
-def test_an_empty_follower_begins_with_the_batch_that_holds_the_leaders_start(
-    fs: MemoryFileSystem,
-) -> None:
-    """DeleteRecords moves a log start to any record; a new replica asks from there."""
-    log = open_log(fs)
-    log.truncate_fully_and_start_at(12)
-    sent = placed(batch(5), 10) + placed(batch(1), 15)
-    log.append_as_follower(memoryview(bytearray(sent)))
-    assert (log.log_start_offset, log.end_offset) == (10, 16)
-    log.advance_high_watermark(16)
-    log.advance_log_start_offset(12)
-    assert log.read(12, 1 << 20, 16).first_offset == 10
-    # Only an empty one, and only when the batch reaches its end.
-    for start, first in ((12, 5), (7, 3)):
-        other = open_log(MemoryFileSystem())
-        other.truncate_fully_and_start_at(start)
-        if start == 7:
-            other.append_as_follower(memoryview(bytearray(placed(batch(1), 7))))
-        with pytest.raises(StorageError):
-            other.append_as_follower(memoryview(bytearray(placed(batch(5), first))))
-
-
 def test_a_follower_takes_what_the_leader_took(fs: MemoryFileSystem) -> None:
     """Limits and sequences were the leader's matter; its compaction may have left gaps."""
     log = open_log(fs, settings=config(max_message_bytes=10))
