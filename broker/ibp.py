@@ -54,8 +54,8 @@ def release(text: str) -> Release:
 
 
 def versions(text: str) -> Versions:
-    """Of that IBP. Below 2.7-IV2 leaders wrote in-sync replicas to ZooKeeper themselves, which
-    is not done here: they get what 2.7-IV2 sends, which all brokers since then understand.
+    """Of that IBP. Those below 2.7-IV2 get what 2.7-IV2 sends, which all brokers since then
+    understand.
     """
     wanted = release(text)
     found = _SINCE[0][1]
@@ -63,6 +63,12 @@ def versions(text: str) -> Versions:
         if wanted >= since:
             found = row
     return found
+
+
+def leaders_write_isr(text: str) -> bool:
+    """Whether leaders write in-sync replicas into the store themselves, as below 2.7-IV2, rather
+    than ask the controller (KIP-497)."""
+    return release(text) < _SINCE[0][0]
 
 
 def knows_recovery(found: Versions) -> bool:

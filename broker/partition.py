@@ -101,6 +101,7 @@ class Partition:
     __slots__ = (
         "broker_id",
         "closed_until_ms",
+        "controller_epoch",
         "dirty",
         "eligible",
         "followers",
@@ -131,6 +132,8 @@ class Partition:
         self.leader_epoch = -1
         self.leader_epoch_start = 0
         self.partition_epoch = -1
+        self.controller_epoch = 0
+        """Of the controller that has made it leader."""
         self.replicas: tuple[int, ...] = ()
         self.isr: tuple[int, ...] = ()
         self.pending: IsrChange | None = None
@@ -186,6 +189,7 @@ class Partition:
         self.leader = state.leader
         self.leader_epoch = state.leader_epoch
         self.partition_epoch = state.partition_epoch
+        self.controller_epoch = state.controller_epoch
         self.replicas = tuple(state.replicas)
         self.isr = tuple(state.isr)
         self.pending = None

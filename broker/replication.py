@@ -8,12 +8,13 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from broker.ibp import versions
+from broker.ibp import leaders_write_isr, versions
 from broker.partition import Partition
 from broker.throttles import Throttle
 from protocol.errors import ErrorCode
 
 if TYPE_CHECKING:
+    from broker.cluster.store import Store
     from broker.cluster.view import ClusterView
     from broker.context import Node
     from broker.controller.channel import BrokerChannel
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from broker.controller_link import ControllerLink
     from broker.fetcher import Fetcher
     from broker.isr import IsrChanges
+    from broker.isr_writes import IsrWrites
 
 log = logging.getLogger("odradek.replication")
 
@@ -35,13 +37,14 @@ class Refused(Exception):
 class Replication:
     """Built by the server before the broker learns of its partitions.
 
-    `broker_epoch()` is this broker's own. Belongs to the event loop.
+    `broker_epoch()` is this broker's own, `store` its session. Belongs to the event loop.
     """
 
-    def __init__(self, node: "Node", broker_epoch: Callable[[], int]) -> None:
+    def __init__(self, node: "Node", broker_epoch: Callable[[], int], store: "Store") -> None:
         config = node.config
         self._node = node
         self._broker_epoch = broker_epoch
+        self._store = store
         self._listener: str = config.inter_broker_listener_name
         self._control_listener: str = config.control_plane_listener_name or self._listener
         self._versions = versions(config.inter_broker_protocol_version)
@@ -50,7 +53,7 @@ class Replication:
         self._fetchers: dict[tuple[int, int], Fetcher] = {}
         self._fetched_by: dict[tuple[str, int], tuple[int, int]] = {}
         self._closing: dict[asyncio.Task[None], None] = {}
-        self._isr: IsrChanges | None = None
+        self._isr: IsrChanges | IsrWrites | None = None
         self._link: ControllerLink | None = None
         self._sweep: asyncio.TimerHandle | None = None
 
@@ -75,13 +78,19 @@ class Replication:
     def alter_isr(self, partition: Partition, isr: tuple[int, ...]) -> None:
         """See `broker.replicas.Replication`."""
         if self._isr is None:
-            from broker.isr import IsrChanges
-
-            node = self._node
-            self._isr = IsrChanges(
-                node.broker_id, self._broker_epoch, self.ask, node.replicas.settle, node.clock
-            )
+            self._isr = self._isr_changes()
         self._isr.submit(partition, isr)
+
+    def _isr_changes(self) -> "IsrChanges | IsrWrites":
+        node = self._node
+        settle, clock = node.replicas.settle, node.clock
+        if leaders_write_isr(node.config.inter_broker_protocol_version):
+            from broker.isr_writes import IsrWrites
+
+            return IsrWrites(self._store, settle, clock)
+        from broker.isr import IsrChanges
+
+        return IsrChanges(node.broker_id, self._broker_epoch, self.ask, settle, clock)
 
     # --- fetchers
 

@@ -158,7 +158,7 @@ class Server:
         node.log_dir_moves = None
         node.replicas.go_on_moving = lambda partition: node.dir_moves.resume(partition)
         node.control = ControlPlane(node.replicas, node.metadata, node.configs, self._epoch)
-        node.replication = node.replicas.replication = Replication(node, self._epoch)
+        node.replication = node.replicas.replication = Replication(node, self._epoch, self._store)
         node.sessions = FetchSessions(
             config.max_incremental_fetch_session_cache_slots,
             SESSION_EVICTION_MS,

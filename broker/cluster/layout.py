@@ -25,6 +25,7 @@ DELETE_TOPICS = "/admin/delete_topics"
 REASSIGN_PARTITIONS = "/admin/reassign_partitions"
 PREFERRED_ELECTION = "/admin/preferred_replica_election"
 ISR_CHANGES = "/isr_change_notification"
+ISR_CHANGE_PREFIX = "isr_change_"
 LOG_DIR_EVENTS = "/log_dir_event_notification"
 LOG_DIR_EVENT_PREFIX = "log_dir_event_"
 PRODUCER_ID_BLOCK = "/latest_producer_id_block"
@@ -266,6 +267,21 @@ def decode_producer_block(data: bytes | None) -> tuple[int, int, int]:
         return int(value["broker"]), int(value["block_start"]), int(value["block_end"])
     except (KeyError, ValueError, TypeError) as error:
         raise BadContent(PRODUCER_ID_BLOCK, repr(error)) from error
+
+
+def encode_isr_change(keys: Iterable[tuple[str, int]]) -> bytes:
+    """A leader below IBP 2.7 has written other ISRs of these (topic, partition)."""
+    partitions = [{"topic": topic, "partition": partition} for topic, partition in keys]
+    return _dump({"version": 1, "partitions": partitions})
+
+
+def decode_isr_change(data: bytes | None) -> list[tuple[str, int]]:
+    """The partitions, none when the note cannot be read."""
+    try:
+        entries = _load(ISR_CHANGES, data)["partitions"]
+        return [(str(entry["topic"]), int(entry["partition"])) for entry in entries]
+    except (KeyError, ValueError, TypeError):
+        return []
 
 
 def encode_log_dir_event(broker_id: int) -> bytes:

@@ -136,7 +136,7 @@ class Moves:
             before[key] = partition.assignment
             partition.assignment = Assignment(reassign.target(partition.assignment))
         notices = Notices()
-        led = await self._change(keys, lambda key: reassign.led_by_target(state, key))
+        led = await self._change(keys, lambda key: self._led_by_target(key, before[key]))
         for key in keys:
             partition = state.partition(key)
             assert partition is not None
@@ -153,6 +153,15 @@ class Moves:
         await self._settle_asked([k for k in keys if k in led or not reassign.moving(before[k])])
         self._reign.send(Notices(metadata=dict.fromkeys(led)))
         log.info("%d partitions have moved: %s", len(led), _some(led))
+
+    def _led_by_target(self, key: Key, before: Assignment) -> Leadership | None:
+        """None if the ISR was found to be another: somebody has left it meanwhile."""
+        partition = self._state.partition(key)
+        if partition is None or partition.state is None:
+            return None
+        if reassign.moving(before) and not set(partition.replicas) <= set(partition.state.isr):
+            return None
+        return reassign.led_by_target(self._state, key)
 
     async def _remove(self, gone: Mapping[Key, tuple[int, ...]]) -> None:
         """Replicas that are not assigned any more leave the ISR and are deleted."""

@@ -119,7 +119,7 @@ class Reign:
             await self.fence.one(Create(layout.FEATURE, layout.encode_feature()))
         except NodeExists:
             pass
-        await self._take_notes(layout.ISR_CHANGES, None)
+        await self._take_notes(layout.ISR_CHANGES, self._on_isr_changes)
         await self._take_notes(layout.LOG_DIR_EVENTS, self._on_log_dir_events)
         ids = await self.store.children(layout.BROKER_IDS, self._on_brokers)
         state.brokers = await load.brokers(self.store, load.broker_ids(ids))
@@ -160,7 +160,7 @@ class Reign:
         )
 
     async def _take_notes(
-        self, path: str, watch: Callable[[WatchEvent], None] | None
+        self, path: str, watch: Callable[[WatchEvent], None]
     ) -> list[bytes | None]:
         """Delete and return the notes under `path`."""
         names = await self.store.children(path, watch)
@@ -217,6 +217,19 @@ class Reign:
         if went or came:
             self.send(decide.resume_deletions(state))
             self._tell_stalled()
+
+    def _on_isr_changes(self, _: WatchEvent) -> None:
+        self._put("isr changes", self._isrs_changed)
+
+    async def _isrs_changed(self) -> None:
+        """Leaders below IBP 2.7 have written ISRs themselves: read them, tell everybody."""
+        state = self.state
+        notes = await self._take_notes(layout.ISR_CHANGES, self._on_isr_changes)
+        named = dict.fromkeys(key for note in notes for key in layout.decode_isr_change(note))
+        keys = [key for key in named if state.partition(key) is not None]
+        await load.leaderships(self.store, state, keys)
+        self.send(Notices(metadata=dict.fromkeys(keys)))
+        await self.moves.advance(keys)
 
     def _on_log_dir_events(self, _: WatchEvent) -> None:
         self._put("log dirs", self._log_dirs_changed)
