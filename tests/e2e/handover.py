@@ -2,9 +2,9 @@
 kind of broker is opened by the other with the same ZooKeeper tree, and then by the first again.
 
 Each time the broker is ended by a clean stop or by SIGKILL, and the next one must say the same of
-everything: batches byte for byte, offsets, timestamps, leader epochs, producers' states, aborted and
-open transactions, committed offsets, groups; and it must go on from there: a batch sent again is
-known, a transaction that was open is ended, new records follow.
+everything: batches byte for byte, offsets, timestamps, leader epochs, producers' states, aborted
+and open transactions, committed offsets, groups; and it must go on from there: a batch sent again
+is known, a transaction that was open is ended, a member is still one, new records follow.
 """
 
 import argparse
@@ -81,7 +81,7 @@ class Content:
         self.places: list[Place] = [(name, 0) for name in TOPICS]
         self.last_batch = b""
         self.last_offset = -1
-        self.idempotent: Transaction
+        self.idempotent: tuple[int, int]
         self.member: GroupMember
         self.pending: dict[str, Transaction] = {}
         self.ids: set[int] = set()
@@ -158,8 +158,8 @@ class Content:
 
     def _sequence(self, wire: Wire, number: int) -> None:
         if number == 0:
-            self.idempotent = Transaction(wire, None)
-            self.ids.add(self.idempotent.producer_id)
+            self.idempotent = asking.new_producer(wire)
+            self.ids.add(self.idempotent[0])
         for index in range(10):
             self.last_batch = self._numbered(10 * number + index)
             answer = produce(wire, ("idempotent", 0), self.last_batch)
@@ -170,8 +170,8 @@ class Content:
         return batch(
             [b"n%d" % sequence],
             timestamp=self.base + sequence,
-            producer_id=self.idempotent.producer_id,
-            producer_epoch=self.idempotent.epoch,
+            producer_id=self.idempotent[0],
+            producer_epoch=self.idempotent[1],
             base_sequence=sequence,
         )
 
@@ -197,9 +197,9 @@ class Content:
             transaction.end(wire, name == "to commit")
         stable = asking.offset_at(wire, ("open", 0), asking.LATEST, committed=True)
         assert stable == asking.offset_at(wire, ("open", 0), asking.LATEST), stable
-        fresh = Transaction(wire, None)
-        assert fresh.producer_id not in self.ids, fresh.producer_id
-        self.ids.add(fresh.producer_id)
+        fresh, _ = asking.new_producer(wire)
+        assert fresh not in self.ids, fresh
+        self.ids.add(fresh)
         self.write_more(wire)
 
 

@@ -137,18 +137,24 @@ def coordinator(wire: Wire, key: str, kind: int = GROUP) -> int:
     return int(answer.node_id)
 
 
+def new_producer(
+    wire: Wire, transactional_id: str | None = None, timeout_ms: int = 60_000
+) -> tuple[int, int]:
+    """A producer's id and epoch."""
+    request = InitProducerIdRequest(transactional_id, timeout_ms)
+    answer = patiently(lambda: wire.call(request, 2), lambda a: a.error_code)
+    assert answer.error_code == ErrorCode.NONE, answer
+    return answer.producer_id, answer.producer_epoch
+
+
 class Transaction:
     """A transactional producer of raw batches, with its id and epoch, at one broker that
     coordinates it and leads what it writes to.
     """
 
-    def __init__(self, wire: Wire, name: str | None, timeout_ms: int = 600_000) -> None:
+    def __init__(self, wire: Wire, name: str, timeout_ms: int = 600_000) -> None:
         self.name = name
-        request = InitProducerIdRequest(name, timeout_ms)
-        answer = patiently(lambda: wire.call(request, 2), lambda a: a.error_code)
-        assert answer.error_code == ErrorCode.NONE, answer
-        self.producer_id: int = answer.producer_id
-        self.epoch: int = answer.producer_epoch
+        self.producer_id, self.epoch = new_producer(wire, name, timeout_ms)
 
     def add(self, wire: Wire, *places: Place) -> None:
         """Partitions become part of the transaction."""
@@ -234,7 +240,7 @@ class GroupMember:
         self.group = group
         protocols = [JoinGroupRequestProtocol("range", b"subscription")]
         join = JoinGroupRequest(
-            group, session_ms, 60_000, protocol_type="consumer", protocols=protocols
+            group, session_ms, 60_000, protocol_type="test", protocols=protocols
         )
         # The first answer is the member id to come back with (KIP-394).
         join.member_id = patiently(lambda: wire.call(join, 5), lambda a: a.error_code).member_id
@@ -347,7 +353,7 @@ def coordinators_keep(
     transactions = wire.call(ListTransactionsRequest(), 0)
     return {
         "offsets": {g.group_id: _sorted(asdict(g)["topics"]) for g in offsets.groups},
-        "groups": {g.group_id: asdict(g) for g in described.groups},
+        "groups": {g.group_id: _group(g) for g in described.groups},
         "listed": sorted(map(str, listed.groups)),
         "transactions": {t.transactional_id: _transaction(t) for t in states.transaction_states},
         "listed transactions": sorted(map(str, transactions.transaction_states)),
@@ -358,6 +364,19 @@ def _sorted(topics: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for topic in topics:
         topic["partitions"].sort(key=lambda p: p["partition_index"])
     return sorted(topics, key=lambda t: str(t["name"]))
+
+
+def _group(group: Any) -> dict[str, Any]:
+    """Members' bytes are views of the answer, which `asdict` cannot copy."""
+    return {
+        "state": (group.error_code, group.group_state),
+        "protocol": (group.protocol_type, group.protocol_data),
+        "members": sorted(
+            (m.member_id, m.client_id, m.client_host, bytes(m.member_metadata),
+             bytes(m.member_assignment))
+            for m in group.members
+        ),
+    }  # fmt: skip
 
 
 def _transaction(state: Any) -> dict[str, Any]:
