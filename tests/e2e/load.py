@@ -7,7 +7,8 @@ import subprocess
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ClassVar, Protocol
 
 from aiokafka import AIOKafkaProducer
@@ -200,6 +201,31 @@ class AiokafkaLoad(AnyLoad):
 
         written = await made.send(self._topic, b"%d" % number, partition=partition)
         written.add_done_callback(delivered)
+
+
+class Replicated(Brokers, Protocol):
+    """A cluster whose replicas can be looked at."""
+
+    def in_sync(self, topic: str, partitions: int) -> None: ...
+
+    def replicas_equal(self, topic: str, partitions: int) -> int: ...
+
+
+@contextmanager
+def loaded(cluster: Replicated, topic: str, partitions: int = 3) -> Iterator[Load]:
+    """Load on a topic while the block runs; afterwards nothing is lost, doubled or out of order,
+    and all replicas are the same.
+    """
+    load = Load(cluster, topic, partitions)
+    try:
+        load.go_on(20)
+        yield load
+        load.go_on(20)
+    finally:
+        load.stop()
+    load.check()
+    cluster.in_sync(topic, partitions)
+    cluster.replicas_equal(topic, partitions)
 
 
 def everything(cluster: Brokers, topic: str, partition: int) -> list[tuple[int, int]]:

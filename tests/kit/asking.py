@@ -59,6 +59,7 @@ from tests.kit.wire import Wire
 
 GROUP, TRANSACTION = 0, 1
 LATEST, EARLIEST, LARGEST = -1, -2, -3
+CONSUMER, DEBUGGER = -1, -2
 FETCH_BYTES = 1 << 20
 SETTLE_S = 30.0
 TRANSIENT = frozenset(
@@ -117,11 +118,15 @@ def fetch(wire: Wire, place: Place, offset: int, *, committed: bool = False) -> 
     return found
 
 
-def offset_at(wire: Wire, place: Place, timestamp: int, *, committed: bool = False) -> Any:
-    """ListOffsets of one partition at its leader: (error, timestamp, offset, leader epoch)."""
+def offset_at(
+    wire: Wire, place: Place, timestamp: int, *, committed: bool = False, replica: int = CONSUMER
+) -> Any:
+    """ListOffsets of one partition at its leader, or for `replica` DEBUGGER at any replica:
+    (error, timestamp, offset, leader epoch).
+    """
     topic, partition = place
     wanted = [ListOffsetsTopic(topic, [ListOffsetsPartition(partition, timestamp=timestamp)])]
-    request = ListOffsetsRequest(-1, int(committed), wanted)
+    request = ListOffsetsRequest(replica, int(committed), wanted)
     answer = patiently(
         lambda: wire.call(request, 7), lambda a: a.topics[0].partitions[0].error_code
     )

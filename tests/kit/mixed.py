@@ -3,9 +3,9 @@ replaced one by the other on the same data, and looked at through the protocol.
 """
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from kazoo.client import KazooClient
 from kazoo.exceptions import NoNodeError
@@ -18,6 +18,12 @@ from protocol.messages.alter_partition_reassignments import (
     ReassignablePartition,
     ReassignableTopic,
 )
+from protocol.messages.create_topics import (
+    CreatableReplicaAssignment,
+    CreatableTopic,
+    CreatableTopicConfig,
+    CreateTopicsRequest,
+)
 from protocol.messages.elect_leaders import ElectLeadersRequest, TopicPartitions
 from tests.kit import zookeeper
 from tests.kit.cluster import QUICK
@@ -25,6 +31,7 @@ from tests.kit.processes import SESSION_MS, ProcessCluster
 from tests.kit.server import Server
 from tests.kit.wire import Wire
 
+T = TypeVar("T")
 KAFKA = "kafka"
 ODRADEK = "odradek"
 VERSION = "3.9.2"
@@ -133,6 +140,19 @@ class MixedCluster(ProcessCluster):
             f"all replicas of {topic} are in sync", lambda: all(map(known, self.brokers)), 60
         )
 
+    def alike(self, what: str, view: Callable[[int], T], seconds: float = 30) -> T:
+        """Wait until all brokers show the same; an AssertionError with what each one shows."""
+        end = time.monotonic() + seconds
+        while True:
+            shown = {broker_id: view(broker_id) for broker_id in sorted(self.brokers)}
+            first, *others = shown.values()
+            if all(other == first for other in others):
+                return first
+            if time.monotonic() > end:
+                told = "\n".join(f"{number}: {found}" for number, found in shown.items())
+                raise AssertionError(f"{what} differ:\n{told}")
+            time.sleep(0.1)
+
     # --- asking and moving
 
     def call(self, broker_id: int, request: Any, version: int) -> Any:
@@ -193,6 +213,27 @@ class MixedCluster(ProcessCluster):
         assert answer.error_code == ErrorCode.NONE, answer
         assert not any(p.error_code for p in answer.responses[0].partitions), answer
 
+    def create_led(
+        self,
+        topic: str,
+        configs: Mapping[str, str] | None = None,
+        replicas: Sequence[Sequence[int]] = ((0, 1, 2), (1, 2, 0), (2, 0, 1)),
+    ) -> None:
+        """A topic whose partition 0 prefers broker 0 as its leader, 1 broker 1, 2 broker 2."""
+        assigned = [CreatableReplicaAssignment(i, list(ids)) for i, ids in enumerate(replicas)]
+        settings = [CreatableTopicConfig(*item) for item in (configs or {}).items()]
+        wanted = [CreatableTopic(topic, -1, -1, assigned, settings)]
+        answer = self.call(self.controller(), CreateTopicsRequest(wanted, 30_000), 5)
+        assert answer.topics[0].error_code == ErrorCode.NONE, answer
+        self.in_sync(topic, len(replicas))
+
+    def lead(self, topic: str, leader: int) -> None:
+        """Make a broker the leader of all partitions of a topic with a replica on every one."""
+        order = [leader, *(broker_id for broker_id in self.brokers if broker_id != leader)]
+        self.reassign(topic, dict.fromkeys(self.leaders(topic), order))
+        self.elect(topic)
+        self.until(f"{leader} leads {topic}", lambda: set(self.leaders(topic).values()) == {leader})
+
     # --- the logs
 
     def log_bytes(self, broker_id: int, topic: str, partition: int) -> bytes:
@@ -213,11 +254,15 @@ class MixedCluster(ProcessCluster):
             total += len(self.log_bytes(min(self.brokers), topic, partition))
         return total
 
+    def run(self, main: str, *arguments: str) -> str:
+        """What one of Apache Kafka's own programs prints."""
+        return run_tool(VERSION, self.path / "tools", main, *arguments)
+
     def tool(self, main: str, *arguments: str, at: int | None = None) -> str:
-        """What one of Apache Kafka's own tools prints, asked of all brokers or of one."""
+        """The same of a tool that is told a broker to begin with: any, or the one given."""
         where = self.bootstrap if at is None else self.brokers[at].bootstrap
         given = ("--bootstrap-server", where, *arguments)
-        return run_tool(VERSION, self.path / "tools", main, *given)
+        return self.run(main, *given)
 
 
 def lacking() -> str | None:
