@@ -71,6 +71,11 @@ def leaders_write_isr(text: str) -> bool:
     return release(text) < _SINCE[0][0]
 
 
+def has_topic_ids(text: str) -> bool:
+    """Whether topics of a cluster with that IBP are given ids (KIP-516)."""
+    return release(text) >= (2, 8, 0)
+
+
 def knows_recovery(found: Versions) -> bool:
     """Whether an unclean leader is marked as recovering (KIP-704, IBP 3.2)."""
     return found.leader_and_isr >= 6

@@ -224,7 +224,7 @@ class ReplicaManager:
 
     def leader_and_isr(self, request: LeaderAndIsrRequest) -> LeaderAndIsrResponse:
         """Become leader or follower of partitions: a request of version 5 or later (by topic id),
-        whose controller and broker epoch were checked.
+        whose controller and broker epoch were checked. The answers tell names as well.
         """
         self.write_staged()
         response = LeaderAndIsrResponse()
@@ -233,9 +233,7 @@ class ReplicaManager:
             for state in topic.partition_states:
                 code = self._apply(topic.topic_name, topic.topic_id, state)
                 answers.partition_errors.append(
-                    LeaderAndIsrPartitionError(
-                        partition_index=state.partition_index, error_code=code
-                    )
+                    LeaderAndIsrPartitionError(topic.topic_name, state.partition_index, code)
                 )
             response.topics.append(answers)
         return response

@@ -28,7 +28,7 @@ from broker.cluster.features import (
 )
 from broker.cluster.layout import BadContent
 from broker.cluster.local import LocalStore
-from broker.cluster.membership import Membership, new_broker_id
+from broker.cluster.membership import Membership, new_broker_id, random_uuid
 from broker.cluster.old_offsets import OldOffsets
 from broker.cluster.store import Store, StoreError
 from broker.cluster.view import (
@@ -44,7 +44,7 @@ from broker.context import Node
 from broker.control import ControlPlane
 from broker.controller.channel import BrokerChannel, LocalChannel
 from broker.controller.reign import Balance
-from broker.controller.run import Controller
+from broker.controller.run import Controller, no_id
 from broker.controller.state import Broker
 from broker.controller.topics import TopicWish
 from broker.coordinator import Coordinator
@@ -53,6 +53,7 @@ from broker.dynamic_configs import DynamicConfigs
 from broker.groups.common import topic_changes
 from broker.groups.machine import GroupMachine
 from broker.housekeeping import Housekeeping
+from broker.ibp import has_topic_ids
 from broker.producer_ids import ProducerIds
 from broker.replicas import ReplicaManager
 from broker.replication import Replication
@@ -347,6 +348,9 @@ class Server:
             listener=config.inter_broker_listener_name,
             unclean=lambda topic: dynamic.for_topic(topic).unclean_leader_election_enable,
             balance=self._balance(),
+            new_topic_id=(
+                random_uuid if has_topic_ids(config.inter_broker_protocol_version) else no_id
+            ),
         )
         node.configs.subscribe(self._settings_changed)
         await node.controller.start()

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from protocol.wire import ZERO_UUID
+
 CONSUMERS = "/consumers"
 CONTROLLER = "/controller"
 CONTROLLER_EPOCH = "/controller_epoch"
@@ -309,7 +311,7 @@ class Assignment(NamedTuple):
 
 
 class TopicNode(NamedTuple):
-    """Content of /brokers/topics/T; `topic_id` is None in trees written by IBP below 2.8."""
+    """Content of /brokers/topics/T; `topic_id` is None or zero in clusters of an IBP below 2.8."""
 
     topic_id: bytes | None
     assignments: Mapping[int, Assignment]
@@ -319,7 +321,7 @@ def encode_topic(topic: TopicNode) -> bytes:
     """Version 3, as 3.9 writes it at any inter.broker.protocol.version."""
     ordered = sorted(topic.assignments.items())
     value: dict[str, Any] = {"partitions": {str(p): a.replicas for p, a in ordered}}
-    if topic.topic_id is not None:
+    if topic.topic_id not in (None, ZERO_UUID):
         value["topic_id"] = encode_uuid(topic.topic_id)
     value |= {
         "adding_replicas": {str(p): a.adding for p, a in ordered if a.adding},

@@ -99,7 +99,7 @@ class Admin:
             except Refused as refused:
                 answers.append(refused.refusal)
                 continue
-            topic_id = ZERO_UUID if validate_only else self._reign.new_uuid()
+            topic_id = ZERO_UUID if validate_only else self._reign.new_topic_id()
             if not validate_only:
                 plans.append((len(answers), plan, topic_id))
                 earlier[collision_key(wish.name)] = wish.name

@@ -9,14 +9,10 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from broker.controller.requests import ControlRequest, ControlResponse
-from protocol.messages.leader_and_isr import (
-    LeaderAndIsrRequest,
-    LeaderAndIsrResponse,
-    LeaderAndIsrTopicError,
-)
+from protocol.messages.leader_and_isr import LeaderAndIsrRequest
 from protocol.messages.stop_replica import StopReplicaRequest
 
 if TYPE_CHECKING:
@@ -75,7 +71,7 @@ class NetworkChannel:
                     state.leader_recovery_state = 0
         while True:
             try:
-                response = await self._peer.call(request, version)
+                response: ControlResponse = await self._peer.call(request, version)
             except PeerGone as error:
                 if self._reached:
                     log.warning("broker %d cannot be told: %s", self._broker_id, error)
@@ -83,7 +79,7 @@ class NetworkChannel:
                 await asyncio.sleep(RETRY_S)
             else:
                 self._reached = True
-                return _in_newest_form(request, response)
+                return response
 
     def _version(self, request: ControlRequest) -> int:
         if isinstance(request, LeaderAndIsrRequest):
@@ -94,22 +90,6 @@ class NetworkChannel:
 
     async def close(self) -> None:
         self._peer.close()
-
-
-def _in_newest_form(request: ControlRequest, response: Any) -> ControlResponse:
-    """LeaderAndIsr answers of before version 5 name topics; later ones tell their ids."""
-    if isinstance(request, LeaderAndIsrRequest) and isinstance(response, LeaderAndIsrResponse):
-        ids = {topic.topic_name: topic.topic_id for topic in request.topic_states}
-        by_topic: dict[str, LeaderAndIsrTopicError] = {}
-        for error in response.partition_errors:
-            name = error.topic_name
-            if name not in by_topic and name in ids:
-                by_topic[name] = LeaderAndIsrTopicError(ids[name])
-            if name in by_topic:
-                by_topic[name].partition_errors.append(error)
-        response.topics += by_topic.values()
-    answer: ControlResponse = response
-    return answer
 
 
 class Outbox:

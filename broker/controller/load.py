@@ -12,6 +12,7 @@ from broker.cluster.layout import BadContent, TopicNode
 from broker.cluster.store import NoNode, SetData, Stat, Store, Watch
 from broker.controller.fence import Fence
 from broker.controller.state import Broker, Key, State
+from protocol.wire import ZERO_UUID
 
 log = logging.getLogger("odradek.controller")
 
@@ -44,11 +45,12 @@ async def topics(
     state: State,
     names: Sequence[str],
     watch: Watch,
-    new_uuid: Callable[[], bytes],
+    new_topic_id: Callable[[], bytes],
 ) -> list[str]:
     """Read these topics into the state, arm their watches; returns those that were read.
 
-    A topic without an id (written before IBP 2.8) gets one, fenced. Raises ControllerMoved.
+    A topic without an id (written before IBP 2.8) gets one, fenced, if there is one to be had.
+    Raises ControllerMoved.
     """
     read: list[str] = []
     nodes = await asyncio.gather(*(_get(store, layout.topic_path(name), watch) for name in names))
@@ -61,8 +63,8 @@ async def topics(
         except BadContent as error:
             log.error("topic left out: %s", error)
             continue
-        if node.topic_id is None:
-            node = TopicNode(new_uuid(), node.assignments)
+        if node.topic_id is None and (topic_id := new_topic_id()) != ZERO_UUID:
+            node = TopicNode(topic_id, node.assignments)
             path = layout.topic_path(name)
             await fence.one(SetData(path, layout.encode_topic(node), stat.version))
         state.add_topic(name, node)

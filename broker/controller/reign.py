@@ -7,7 +7,7 @@ nothing, sends nothing and hears nothing. All methods but `close` run as events 
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from broker.cluster import layout
@@ -54,21 +54,21 @@ class Balance(NamedTuple):
 class Ways:
     """What a reign needs from outside beside the store."""
 
-    __slots__ = ("balance", "connect", "listener", "new_uuid", "unclean")
+    __slots__ = ("balance", "connect", "listener", "new_topic_id", "unclean")
 
     def __init__(
         self,
         connect: Connect,
         listener: str,
         unclean: Unclean,
-        new_uuid: Callable[[], bytes],
+        new_topic_id: Callable[[], bytes],
         balance: Balance | None = None,
     ) -> None:
         self.balance = balance
         self.connect = connect
         self.listener = listener
         self.unclean = unclean
-        self.new_uuid = new_uuid
+        self.new_topic_id = new_topic_id
 
 
 class Reign:
@@ -78,7 +78,7 @@ class Reign:
         self.store = store
         self.state = state
         self.fence = Fence(store, state.epoch_version)
-        self.new_uuid = ways.new_uuid
+        self.new_topic_id = ways.new_topic_id
         self._ways = ways
         self._unclean = ways.unclean
         self._queue = put
@@ -124,7 +124,7 @@ class Reign:
         ids = await self.store.children(layout.BROKER_IDS, self._on_brokers)
         state.brokers = await load.brokers(self.store, load.broker_ids(ids))
         names = sorted(await self.store.children(layout.TOPICS, self._on_topics))
-        await load.topics(self.store, self.fence, state, names, self._on_topic, self.new_uuid)
+        await load.topics(self.store, self.fence, state, names, self._on_topic, self.new_topic_id)
         for broker in state.brokers.values():
             self._open(broker)
         self.send(decide.announce_brokers(state))
@@ -262,7 +262,7 @@ class Reign:
         """Topics that appeared in the store: read them, give their partitions leaders."""
         state = self.state
         read = await load.topics(
-            self.store, self.fence, state, names, self._on_topic, self.new_uuid
+            self.store, self.fence, state, names, self._on_topic, self.new_topic_id
         )
         keys = [(name, index) for name in read for index in state.topics[name].partitions]
         await self.carry_out(decide.new_partitions(state, keys))
@@ -409,21 +409,27 @@ class Reign:
         state = self.state
         if response.error_code != ErrorCode.NONE:
             return
+        for key, code in self._answers(response):
+            replica = (broker_id, *key)
+            failed = code == ErrorCode.KAFKA_STORAGE_ERROR
+            if failed == (replica in state.offline_replicas):
+                continue
+            if failed:
+                state.offline_replicas.add(replica)
+            elif code == ErrorCode.NONE:
+                state.offline_replicas.discard(replica)
+            else:
+                continue
+            self._settle_later(key)
+
+    def _answers(self, response: LeaderAndIsrResponse) -> Iterator[tuple[Key, int]]:
+        """Before version 5 topics are told by name, later by id; in this process by both."""
+        for error in response.partition_errors:
+            yield (error.topic_name, error.partition_index), error.error_code
         for topic in response.topics:
-            name = state.names.get(topic.topic_id)
-            for partition in topic.partition_errors if name is not None else ():
-                assert name is not None
-                replica = (broker_id, name, partition.partition_index)
-                failed = partition.error_code == ErrorCode.KAFKA_STORAGE_ERROR
-                if failed == (replica in state.offline_replicas):
-                    continue
-                if failed:
-                    state.offline_replicas.add(replica)
-                elif partition.error_code == ErrorCode.NONE:
-                    state.offline_replicas.discard(replica)
-                else:
-                    continue
-                self._settle_later((name, partition.partition_index))
+            name = self.state.names.get(topic.topic_id, "")
+            for error in topic.partition_errors:
+                yield (error.topic_name or name, error.partition_index), error.error_code
 
     def _settle_later(self, key: Key) -> None:
         async def settle() -> None:

@@ -40,6 +40,7 @@ from broker.controller.fence import ControllerMoved
 from broker.controller.reign import Balance, Connect, Event, Reign, Ways
 from broker.controller.state import State
 from broker.controller.topics import Created, Defaults, PartitionsWish, Refusal, TopicWish
+from protocol.wire import ZERO_UUID
 
 log = logging.getLogger("odradek.controller")
 
@@ -61,6 +62,11 @@ def any_below(limit: int) -> int:
     return int.from_bytes(os.urandom(8), "big") % limit
 
 
+def no_id() -> bytes:
+    """In the place of a new topic's id."""
+    return ZERO_UUID
+
+
 class NotController(Exception):
     """This broker is not the active controller: NOT_CONTROLLER (41)."""
 
@@ -69,7 +75,8 @@ class Controller:
     """One node's controller: elected or standing by. Built and started by the server.
 
     `connect(broker)` opens the way to a broker; `unclean(topic)` says whether the topic allows an
-    unclean election; `listener` is the inter-broker listener's name.
+    unclean election; `listener` is the inter-broker listener's name; `new_topic_id` is `no_id` in a
+    cluster whose topics get none (IBP below 2.8).
     """
 
     def __init__(
@@ -83,7 +90,7 @@ class Controller:
         unclean: Unclean = decide.never,
         balance: Balance | None = None,
         random: Callable[[int], int] = any_below,
-        new_uuid: Callable[[], bytes] = random_uuid,
+        new_topic_id: Callable[[], bytes] = random_uuid,
     ) -> None:
         self.controller_id = NO_CONTROLLER
         """Who holds /controller, as far as this broker has seen; -1 for nobody."""
@@ -91,7 +98,7 @@ class Controller:
         self._membership = membership
         self._clock = clock
         self._random = random
-        self._ways = Ways(connect, listener, unclean, new_uuid, balance)
+        self._ways = Ways(connect, listener, unclean, new_topic_id, balance)
         self._reign: Reign | None = None
         self._events: deque[Event] = deque()
         self._queued: set[str] = set()

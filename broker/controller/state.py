@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from broker.cluster.layout import Assignment, Leadership, Registration, TopicNode
+from protocol.wire import ZERO_UUID
 
 Key = tuple[str, int]
 """A partition: topic name and index."""
@@ -45,7 +46,7 @@ class Partition:
 
 @dataclass(slots=True)
 class Topic:
-    """A topic and its partitions by index."""
+    """A topic and its partitions by index; `topic_id` is zero where it has none."""
 
     name: str
     topic_id: bytes
@@ -128,12 +129,12 @@ class State:
                     yield name, index
 
     def add_topic(self, name: str, node: TopicNode) -> Topic:
-        """Take a topic in, or further partitions of a known one. The node must have an id."""
+        """Take a topic in, or further partitions of a known one."""
         topic = self.topics.get(name)
         if topic is None:
-            assert node.topic_id is not None
-            topic = self.topics[name] = Topic(name, node.topic_id)
-            self.names[node.topic_id] = name
+            topic = self.topics[name] = Topic(name, node.topic_id or ZERO_UUID)
+            if topic.topic_id != ZERO_UUID:
+                self.names[topic.topic_id] = name
             self.collision_keys[name.replace(".", "_")] = name
         for index in sorted(node.assignments):
             present = topic.partitions.get(index)

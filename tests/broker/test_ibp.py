@@ -2,7 +2,7 @@
 
 import pytest
 
-from broker.ibp import Versions, knows_recovery, release, versions
+from broker.ibp import Versions, has_topic_ids, knows_recovery, release, versions
 
 
 @pytest.mark.parametrize(
@@ -35,3 +35,7 @@ def test_older_releases_get_what_all_since_then_understand() -> None:
 
 def test_the_mark_of_unclean_leaders() -> None:
     assert knows_recovery(versions("3.2")) and not knows_recovery(versions("3.1"))
+
+
+def test_ids_of_topics() -> None:
+    assert has_topic_ids("2.8-IV0") and has_topic_ids("3.9") and not has_topic_ids("2.7-IV2")

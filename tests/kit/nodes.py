@@ -11,14 +11,14 @@ from broker.cluster.configs import ConfigStore
 from broker.cluster.features import SUPPORTED, FeatureCache, FeatureWatch
 from broker.cluster.layout import Endpoint
 from broker.cluster.local import LocalStore
-from broker.cluster.membership import Membership
+from broker.cluster.membership import Membership, random_uuid
 from broker.cluster.view import MetadataCache
 from broker.config import BrokerConfig
 from broker.context import Node
 from broker.control import ControlPlane
 from broker.controller.channel import BrokerChannel, LocalChannel
 from broker.controller.requests import ControlRequest, ControlResponse
-from broker.controller.run import Controller
+from broker.controller.run import Controller, no_id
 from broker.controller.state import Broker
 from broker.controller_link import NoController
 from broker.replication import Replication
@@ -73,9 +73,7 @@ class FakeReplicas:
                     self.leaders[key] = p.leader
                     if p.is_new:
                         self.new.add(key)
-                errors.append(
-                    LeaderAndIsrPartitionError(partition_index=p.partition_index, error_code=code)
-                )
+                errors.append(LeaderAndIsrPartitionError(*key, code))
             response.topics.append(
                 LeaderAndIsrTopicError(topic_id=topic.topic_id, partition_errors=errors)
             )
@@ -132,8 +130,11 @@ class MetadataNode:
         clock: FakeClock | None = None,
         rack: str | None = None,
         features: bool = True,
+        topic_ids: bool = True,
     ) -> None:
-        """`features`: whether it supports those of Odradek, or none as Apache Kafka 3.9."""
+        """`features`: whether it supports those of Odradek, or none as Apache Kafka 3.9;
+        `topic_ids`: whether as a controller it gives topics ids.
+        """
         self.peers = {} if peers is None else peers
         self.peers[broker_id] = self
         self.broker_id = broker_id
@@ -152,7 +153,12 @@ class MetadataNode:
         )
         self.received: list[ControlRequest] = []
         self.controller = Controller(
-            store, self.membership, self.clock, self._connect, random=random
+            store,
+            self.membership,
+            self.clock,
+            self._connect,
+            random=random,
+            new_topic_id=random_uuid if topic_ids else no_id,
         )
 
     def _connect(self, broker: Broker) -> BrokerChannel:
