@@ -371,6 +371,15 @@ def decode_reassignments(data: bytes | None) -> dict[tuple[str, int], tuple[int,
         raise BadContent(REASSIGN_PARTITIONS, repr(error)) from error
 
 
+def decode_elections(data: bytes | None) -> list[tuple[str, int]]:
+    """/admin/preferred_replica_election: (topic, partition) that shall get preferred leaders."""
+    value = _load(PREFERRED_ELECTION, data)
+    try:
+        return [(str(entry["topic"]), int(entry["partition"])) for entry in value["partitions"]]
+    except (KeyError, ValueError, TypeError) as error:
+        raise BadContent(PREFERRED_ELECTION, repr(error)) from error
+
+
 class Leadership(NamedTuple):
     """Content of a partition's state node; `leader` -1 means none, `recovering` after unclean."""
 

@@ -75,6 +75,16 @@ async def topics(
     return read
 
 
+async def content(store: Store, path: str, watch: Watch) -> bytes | None:
+    """Of a node that comes and goes: None when there is none. Watched in any case."""
+    while await store.exists(path, watch) is not None:
+        try:
+            return (await store.get(path))[0] or b""
+        except NoNode:
+            continue
+    return None
+
+
 async def _get(store: Store, path: str, watch: Watch) -> tuple[bytes | None, Stat] | None:
     try:
         return await store.get(path, watch)

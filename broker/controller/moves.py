@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from broker.cluster import layout
 from broker.cluster.layout import Assignment, BadContent, Leadership
 from broker.cluster.store import Delete, NoNode, SetData, StoreError, WatchEvent
-from broker.controller import decide, reassign
+from broker.controller import decide, load, reassign
 from broker.controller.decide import Notices
 from broker.controller.reassign import BY_REQUEST, BY_ZNODE, Rules, Target
 from broker.controller.state import Key
@@ -221,7 +221,7 @@ class Moves:
 
     async def read_asked(self) -> set[Key]:
         """Read /admin/reassign_partitions, watch it, and begin what is new in it: which that is."""
-        data = await self._read_asked()
+        data = await load.content(self._reign.store, layout.REASSIGN_PARTITIONS, self._on_asked)
         if data is None:
             self._asked = {}
             return set()
@@ -240,16 +240,6 @@ class Moves:
         if not asked:
             await self._write_asked()
         return planned.keys() - refused
-
-    async def _read_asked(self) -> bytes | None:
-        """The node's content, None when there is none; watched in any case."""
-        store = self._reign.store
-        while await store.exists(layout.REASSIGN_PARTITIONS, self._on_asked) is not None:
-            try:
-                return (await store.get(layout.REASSIGN_PARTITIONS))[0] or b""
-            except NoNode:
-                continue
-        return None
 
     def _on_asked(self, _: WatchEvent) -> None:
         async def read() -> None:

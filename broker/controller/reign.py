@@ -23,6 +23,7 @@ from broker.cluster.store import (
     WatchEvent,
 )
 from broker.controller import decide, load
+from broker.controller.asked_elections import AskedElections
 from broker.controller.channel import BrokerChannel, Outbox
 from broker.controller.decide import Notices, Plan, Unclean
 from broker.controller.fence import Fence, Group
@@ -131,6 +132,7 @@ class Reign:
         await self._delete_marked()
         await self.carry_out(decide.take_over(state, self._unclean))
         await self.moves.resume()
+        await AskedElections(self).read()
         self._balance_in(FIRST_BALANCE_S)
 
     def revoke(self) -> None:
