@@ -360,7 +360,8 @@ class Log:
     def append_as_follower(self, records: memoryview, now_ms: int = -1) -> None:
         """Appends batches fetched from the leader as they are: their offsets, their epochs.
 
-        A partial batch at the end is left out. `now_ms` (for rolling segments without
+        A partial batch at the end is left out. An empty log whose start is within the first batch
+        begins with that batch, and keeps its start. `now_ms` (for rolling segments without
         timestamps) may be left out. Raises CorruptRecord, LogDirOffline, UnexpectedAppendOffset
         (nothing at or after the wrong batch is appended).
         """
