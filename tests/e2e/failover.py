@@ -25,7 +25,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from tests.e2e.cuts import BOTH_WAYS, ONE_WAY, STORE, Cut, Place
-from tests.e2e.load import AiokafkaLoad, AnyLoad, Load
+from tests.e2e.load import REQUEST_TIMEOUT_MS, AiokafkaLoad, AnyLoad, Load
 from tests.kit import netns, zookeeper
 from tests.kit.netns import Network
 from tests.kit.processes import SESSION_MS, ProcessCluster
@@ -194,6 +194,9 @@ def allowed(kind: str) -> float:
     """Seconds that writes may stand still."""
     if kind == "stop":
         return AFTER_STOP_S + SLACK_S
+    if kind in NETWORKED:
+        # A leader that is cut off still answers clients, also when they ask who leads.
+        return AFTER_DEATH_S + 2 * REQUEST_TIMEOUT_MS / 1000 + SLACK_S
     return AFTER_DEATH_S + SLACK_S
 
 

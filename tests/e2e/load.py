@@ -12,8 +12,12 @@ from contextlib import contextmanager
 from typing import Any, ClassVar, Protocol
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaTimeoutError
 from aiokafka.structs import RecordMetadata
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
+
+REQUEST_TIMEOUT_MS = 3000
+"""After so long clients give up on a leader that does not answer, and ask who leads."""
 
 
 class Brokers(Protocol):
@@ -35,7 +39,7 @@ def producer(cluster: Brokers, **more: Any) -> Producer:
             "reconnect.backoff.ms": 20,
             "reconnect.backoff.max.ms": 200,
             "socket.timeout.ms": 5000,
-            "request.timeout.ms": 3000,
+            "request.timeout.ms": REQUEST_TIMEOUT_MS,
             "topic.metadata.refresh.interval.ms": 1000,
             "delivery.timeout.ms": 120000,
             "topic.metadata.refresh.fast.interval.ms": 20,
@@ -118,7 +122,6 @@ class AnyLoad(ABC):
             found = everything(self._cluster, self._topic, partition)
             values = [value for _, value in found]
             assert values == list(range(len(values))), f"partition {partition} is not in order"
-            # Of a batch that was sent again the client may not know the offset.
             lost = [(o, v) for o, v in set(acknowledged) - set(found) if o >= 0 or v >= len(values)]
             assert not lost, f"partition {partition}: {lost[:5]}"
             assert len(values) >= len(acknowledged)
@@ -134,8 +137,9 @@ class Load(AnyLoad):
             self.failed.append(str(error))
             return
         partition, offset, value = message.partition(), message.offset(), message.value()
-        assert partition is not None and offset is not None and value is not None
-        self.acknowledged[partition].append((offset, int(value)))
+        assert partition is not None and value is not None
+        # Of a batch that was sent again the client may not know the offset.
+        self.acknowledged[partition].append((-1 if offset is None else offset, int(value)))
 
     def _run(self) -> None:
         made = producer(self._cluster)
@@ -176,7 +180,7 @@ class AiokafkaLoad(AnyLoad):
             acks="all",
             linger_ms=2,
             retry_backoff_ms=20,
-            request_timeout_ms=5000,
+            request_timeout_ms=REQUEST_TIMEOUT_MS,
             metadata_max_age_ms=1000,
         )
         await made.start()
@@ -199,8 +203,13 @@ class AiokafkaLoad(AnyLoad):
             else:
                 self.acknowledged[partition].append((done.result().offset, number))
 
-        written = await made.send(self._topic, b"%d" % number, partition=partition)
-        written.add_done_callback(delivered)
+        while True:
+            try:
+                written = await made.send(self._topic, b"%d" % number, partition=partition)
+            except KafkaTimeoutError:
+                continue  # no room for more: it was not taken
+            written.add_done_callback(delivered)
+            return
 
 
 class Replicated(Brokers, Protocol):
