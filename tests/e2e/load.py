@@ -16,6 +16,7 @@ from aiokafka.errors import KafkaTimeoutError
 from aiokafka.structs import RecordMetadata
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 
+DELIVERY_TIMEOUT_MS = 120_000
 REQUEST_TIMEOUT_MS = 3000
 """After so long clients give up on a leader that does not answer, and ask who leads."""
 
@@ -41,7 +42,7 @@ def producer(cluster: Brokers, **more: Any) -> Producer:
             "socket.timeout.ms": 5000,
             "request.timeout.ms": REQUEST_TIMEOUT_MS,
             "topic.metadata.refresh.interval.ms": 1000,
-            "delivery.timeout.ms": 120000,
+            "delivery.timeout.ms": DELIVERY_TIMEOUT_MS,
             "topic.metadata.refresh.fast.interval.ms": 20,
             "log_level": 2,
             **more,
@@ -183,6 +184,8 @@ class AiokafkaLoad(AnyLoad):
             request_timeout_ms=REQUEST_TIMEOUT_MS,
             metadata_max_age_ms=1000,
         )
+        # It gives up on a batch of that age when nobody leads at that moment; there is no setting.
+        made._message_accumulator._batch_ttl = DELIVERY_TIMEOUT_MS / 1000
         await made.start()
         try:
             while not self._ended.is_set():
