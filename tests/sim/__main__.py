@@ -1,6 +1,7 @@
 """`python -m tests.sim --seeds N [--seed S]`: run N simulated clusters, from seed S on.
 
-A failing seed is printed with the run's story; the same seed gives the same run again.
+A failing seed is printed with the run's story; the same seed gives the same run again. With
+`--planted` bugs are planted into the broker, and each must be found within N seeds (500).
 """
 
 import argparse
@@ -11,6 +12,29 @@ import time
 HASH_SEED = "0"
 
 
+WITHIN = 500
+"""Seeds among which a planted bug must be found."""
+
+
+def find_planted(names: list[str], first: int, seeds: int) -> int:
+    """Look for planted bugs, all where none is named; how many were not found."""
+    from tests.sim.planted import BUGS, planted
+    from tests.sim.run import run
+
+    missed = 0
+    for name in names or BUGS:
+        for seed in range(first, first + seeds):
+            with planted(name):
+                outcome = run(seed)
+            if outcome.failure is not None:
+                print(f"{name}: seed {seed}, {outcome.failure}", flush=True)
+                break
+        else:
+            missed += 1
+            print(f"{name}: NOT FOUND in {seeds} seeds", flush=True)
+    return missed
+
+
 def main() -> int:
     """The number of seeds that failed."""
     parser = argparse.ArgumentParser(prog="python -m tests.sim", description=__doc__)
@@ -18,7 +42,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="the first seed")
     parser.add_argument("--story", action="store_true", help="print every run's story")
     parser.add_argument("--keep-going", action="store_true", help="after a failure")
+    parser.add_argument("--planted", nargs="*", metavar="BUG", help="find planted bugs")
     args = parser.parse_args()
+    if args.planted is not None:
+        return find_planted(args.planted, args.seed, max(args.seeds, WITHIN))
     from tests.sim.run import run
 
     failed, started = 0, time.monotonic()

@@ -225,7 +225,7 @@ class Run:
 
     @staticmethod
     def _is_controller(node: Node) -> bool:
-        return node.server is not None and node.server.node.controller.active
+        return node.up and node.server is not None and node.server.node.controller.active
 
     # --- the end
 

@@ -1,0 +1,167 @@
+"""Bugs planted into the broker, to see that the simulation finds each of them.
+
+Each is one small change of one function, such as a slip of a programmer would be. The seed beside
+it is one whose run finds it; without the bug the same run passes.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple
+from unittest import mock
+
+from broker import follower_fetch
+from broker.cluster.layout import Leadership
+from broker.control import ControlPlane
+from broker.controller import decide, elect, fence
+from broker.handlers import produce
+from broker.partition import Partition
+from broker.replicas import ReplicaManager
+from protocol.errors import ErrorCode
+from storage import producers
+
+Patch = tuple[object, str, Any]
+
+
+class Planted(NamedTuple):
+    """`patches()`: what is put in the place of what; `seed`: of a run that finds it."""
+
+    patches: Callable[[], list[Patch]]
+    seed: int
+
+
+def _controller_fencing() -> list[Patch]:
+    """A controller that was replaced goes on writing, and brokers go on listening to it."""
+    check = fence.Check
+    return [
+        (fence, "Check", lambda path, version: check(path, -1)),
+        (fence.Fence, "close", lambda self: None),
+        (ControlPlane, "_stale", lambda self, request: ErrorCode.NONE),
+    ]
+
+
+def _leader_fencing() -> list[Patch]:
+    """Clients and followers of another leader epoch are served all the same."""
+    replica = ReplicaManager.replica
+    return [
+        (
+            ReplicaManager,
+            "replica",
+            lambda self, topic, index, current_leader_epoch=-1: replica(self, topic, index),
+        )
+    ]
+
+
+def _high_watermark() -> list[Patch]:
+    """One more than all in-sync replicas have."""
+    replicated = Partition._replicated
+
+    def one_more(self: Partition, end: int, now_ms: int) -> int:
+        return min(replicated(self, end, now_ms) + 1, end)
+
+    return [(Partition, "_replicated", one_more)]
+
+
+def _truncation() -> list[Patch]:
+    """The leader does not tell a follower that its log went another way."""
+    return [(follower_fetch, "divergence", lambda asked, log: None)]
+
+
+def _isr() -> list[Patch]:
+    """Followers that lag stay in the ISR."""
+    return [(Partition, "without_laggards", lambda self, now_ms: None)]
+
+
+def _maximal_isr() -> list[Patch]:
+    """The high watermark goes by the ISR that was asked for before it is granted."""
+
+    def wanted(self: Partition) -> tuple[int, ...]:
+        return self.isr if self.pending is None else self.pending.isr
+
+    return [(Partition, "maximal_isr", property(wanted))]
+
+
+def _epoch() -> list[Patch]:
+    """An election does not begin a leader epoch."""
+    settled = decide._settled
+
+    def same_epoch(*arguments: Any) -> Leadership | None:
+        changed = settled(*arguments)
+        return changed and changed._replace(leader_epoch=arguments[3].leader_epoch)
+
+    return [(decide, "_settled", same_epoch)]
+
+
+def _isr_election() -> list[Patch]:
+    """A leader is elected that was not in sync."""
+
+    def anybody(state: Any, key: Any, partition: Any, now: Leadership, _: Any) -> Any:
+        live = tuple(b for b in partition.replicas if state.online(b, key))
+        if not live or now.leader in live:
+            return None
+        return Leadership(live[0], now.leader_epoch + 1, live, state.epoch, now.recovering)
+
+    return [(decide, "_settled", anybody)]
+
+
+def _joining() -> list[Patch]:
+    """A follower joins the ISR before it has everything."""
+
+    def joined(self: Partition, broker_id: int, now_ms: int) -> tuple[int, ...] | None:
+        if self.pending is not None or broker_id in self.isr:
+            return None
+        return (*self.isr, broker_id)
+
+    return [(Partition, "joined", joined)]
+
+
+def _compare_and_set() -> list[Patch]:
+    """The controller takes an ISR from a leader that knows an older one."""
+    wished = elect.wished_isr
+
+    def any_epoch(state: Any, broker_id: int, wish: Any) -> Any:
+        partition = state.partition(wish.key)
+        now = None if partition is None else partition.state
+        if partition is None or now is None:
+            return wished(state, broker_id, wish)
+        same = wish._replace(partition_epoch=partition.version, leader_epoch=now.leader_epoch)
+        return wished(state, now.leader, same)
+
+    return [(elect, "wished_isr", any_epoch)]
+
+
+def _acks() -> list[Patch]:
+    """acks=all does not wait for the followers."""
+    return [(produce, "_waits", lambda partition, appended: False)]
+
+
+def _duplicates() -> list[Patch]:
+    """A batch that is sent again is not recognised, and appended again."""
+    return [
+        (producers.ProducerEntry, "duplicate_of", lambda self, *_: None),
+        (producers, "_check_sequence", lambda *_: None),
+    ]
+
+
+BUGS: dict[str, Planted] = {
+    "controller fencing removed": Planted(_controller_fencing, 1),
+    "leader epochs not fenced": Planted(_leader_fencing, 1),
+    "high watermark off by one": Planted(_high_watermark, 1),
+    "truncation skipped": Planted(_truncation, 1),
+    "ISR not shrunk": Planted(_isr, 1),
+    "epoch not bumped": Planted(_epoch, 1),
+    "leader out of sync elected": Planted(_isr_election, 1),
+    "ISR counts before it is granted": Planted(_maximal_isr, 1),
+    "joins the ISR too early": Planted(_joining, 1),
+    "ISR written without comparing": Planted(_compare_and_set, 1),
+    "acks=all does not wait": Planted(_acks, 1),
+    "duplicates not recognised": Planted(_duplicates, 1),
+}
+
+
+@contextmanager
+def planted(name: str) -> Iterator[None]:
+    """The broker with that bug."""
+    with ExitStack() as stack:
+        for target, attribute, value in BUGS[name].patches():
+            stack.enter_context(mock.patch.object(target, attribute, value))
+        yield
