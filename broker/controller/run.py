@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from broker.clock import Clock
@@ -227,6 +227,17 @@ class Controller:
         Raises NotController, topics.Refused (STALE_BROKER_EPOCH).
         """
         return await self._serve(lambda service: service.alter_isr(broker_id, broker_epoch, wishes))
+
+    async def topic_names(self) -> Mapping[bytes, str]:
+        """Names of all topics by id (to look at, not to change). Raises NotController.
+
+        An event like any other: a controller that has just been elected reads its topics first.
+        """
+
+        async def names(reign: Reign) -> Mapping[bytes, str]:
+            return reign.state.names
+
+        return await self._ask(names)
 
     async def controlled_shutdown(self, broker_id: int, broker_epoch: int) -> "list[Key]":
         """A broker is about to stop: take leadership from it; what it still leads.

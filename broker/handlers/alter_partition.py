@@ -42,8 +42,10 @@ def handle(
 async def _handle(
     node: "Node", version: int, request: AlterPartitionRequest
 ) -> AlterPartitionResponse:
-    state = node.controller.state
-    names = {} if state is None else state.names
+    try:
+        names = await node.controller.topic_names() if version >= IDS_SINCE else {}
+    except NotController:
+        return AlterPartitionResponse(error_code=ErrorCode.NOT_CONTROLLER)
     wishes: list[Wish] = []
     waiting: list[ResponsePartitionData] = []
     response = AlterPartitionResponse()

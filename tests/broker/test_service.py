@@ -136,6 +136,34 @@ async def test_alter_partition_in_every_version(version: int) -> None:
     await stop(*reversed(nodes))
 
 
+async def test_a_controller_that_still_reads_its_topics_knows_them_when_it_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    nodes = await cluster(2)
+    await made(nodes[0], "t", (1, 0))
+    topic_id = nodes[0].metadata.view.topics["t"].topic_id
+    read, get = asyncio.Event(), nodes[1].store.get
+
+    async def slow(path: str, watch: Any = None) -> Any:
+        if path == layout.topic_path("t"):
+            await read.wait()
+        return await get(path, watch)
+
+    monkeypatch.setattr(nodes[1].store, "get", slow)
+    await nodes[0].stop()
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert nodes[1].controller.active
+    data = RequestPartitionData(0, new_isr_with_epochs=[BrokerState(1)])
+    request = AlterPartitionRequest(1, epoch(nodes[1]), [RequestTopicData("", topic_id, [data])])
+    asked = asyncio.create_task(ask(handler_node(nodes[1]), 56, 3, request))
+    await asyncio.sleep(0)
+    read.set()
+    ((partition,),) = [topic.partitions for topic in (await asked).topics]
+    assert partition.error_code == ErrorCode.FENCED_LEADER_EPOCH, "not: unknown topic"
+    await nodes[1].stop()
+
+
 # --- controlled shutdown --------------------------------------------------------------------------
 
 
