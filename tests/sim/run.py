@@ -168,7 +168,8 @@ class Run:
                     continue
                 log = partition.log
                 where = "no log" if log is None else f"{log.high_watermark}/{log.end_offset}"
-                self.world.note(f"  {partition!r} isr {partition.isr} {where}")
+                isr = f"isr {partition.isr} (asked for: {partition.pending})"
+                self.world.note(f"  {partition!r} {isr} {where}")
 
     def _is_in_sync(self, key: Key) -> bool:
         replicas = self._replicas(key)
