@@ -16,6 +16,7 @@ def read_rows(
     *,
     by_id: bool,
     once: bool,
+    apart: bool,
     topic_row: Callable[[str, bytes], Any],
     partition_row: Callable[[int], Any],
     committed: Callable[[Any], Committed],
@@ -25,27 +26,24 @@ def read_rows(
     A partition that the cluster does not know has its code already: UNKNOWN_TOPIC_OR_PARTITION, or
     UNKNOWN_TOPIC_ID. A known topic without partitions is left out. `once`: a partition that is
     named twice and can be written is there once, with what was said last. Topics that come again
-    are one, but not those known by their ids. `topics` are the request's; `committed` makes an
-    offset of one of their partitions.
+    are one; with `apart` only where there is anything that the cluster does not know. `topics` are
+    the request's; `committed` makes an offset of one of their partitions.
     """
-    rows: list[Any] = []
-    found: dict[str | bytes, Any] = {}
+    named: list[tuple[Any, list[Any]]] = []
     answers: dict[tuple[str | bytes, int], Any] = {}
     writes: dict[Any, Write] = {}
     for topic in topics:
         name = view.names.get(topic.topic_id) if by_id else topic.name
         info = None if name is None else view.topics.get(name)
         key = topic.topic_id if by_id else topic.name
-        if (topic.partitions or info is None) and (key not in found or (by_id and info)):
-            found[key] = topic_row(topic.name, topic.topic_id)
-            rows.append(found[key])
+        listed = []
         for asked in topic.partitions:
             index = asked.partition_index
             known = name is not None and info is not None and info.partition(index) is not None
             answer = answers.get((key, index)) if once and known else None
             if answer is None:
                 answer = partition_row(index)
-                found[key].partitions.append(answer)
+                listed.append(answer)
             if name is None:
                 answer.error_code = ErrorCode.UNKNOWN_TOPIC_ID
             elif not known:
@@ -54,4 +52,14 @@ def read_rows(
                 answers[key, index] = answer
                 place = (name, index) if once else len(writes)
                 writes[place] = Write(name, index, committed(asked), answer)
-    return rows, list(writes.values())
+            apart = apart and known
+        apart = apart and info is not None
+        if listed or info is None:
+            named.append((topic, listed))
+    rows: dict[Any, Any] = {}
+    for number, (topic, listed) in enumerate(named):
+        key = number if apart else (topic.topic_id if by_id else topic.name)
+        if key not in rows:
+            rows[key] = topic_row(topic.name, topic.topic_id)
+        rows[key].partitions += listed
+    return list(rows.values()), list(writes.values())

@@ -6,8 +6,9 @@ transactions in one request, which may only be verified (KIP-890).
 
 A transaction with a partition that the cluster does not know takes none: UNKNOWN_TOPIC_OR_PARTITION
 for that one, OPERATION_NOT_ATTEMPTED for the others. The same for clients that name one of the
-broker's own topics, TOPIC_AUTHORIZATION_FAILED. What is named twice is answered twice, but once in
-such a refusal and in a verification, as by Apache Kafka. Left out: authorization.
+broker's own topics, TOPIC_AUTHORIZATION_FAILED. Such a refusal and a verification tell each topic
+and partition once; any other answer has the rows of the request, also those named twice and topics
+without partitions, as by Apache Kafka. Left out: authorization.
 """
 
 from functools import partial
@@ -63,23 +64,21 @@ def handle(node: "Node", context: "Context", request: AddPartitionsToTxnRequest)
 
 def _take(node: "Node", version: int, one: AddPartitionsToTxnTransaction) -> Any:
     """The rows of one transaction, or who will have them."""
-    named = _named(one.topics)
-    keys = list(dict.fromkeys(named))
-    respond = partial(_rows, version, named)
+    keys = list(dict.fromkeys((t.name, index) for t in one.topics for index in t.partitions))
+    for_all, for_each = partial(_same_for_all, version, one.topics), partial(_rows, version)
     refused = _refused(node.metadata.view, version, keys)
     if refused:
-        others = dict.fromkeys(keys, ErrorCode.OPERATION_NOT_ATTEMPTED)
-        return _rows(version, keys, {**others, **refused})
+        return for_each({**dict.fromkeys(keys, ErrorCode.OPERATION_NOT_ATTEMPTED), **refused})
     tid, producer = one.transactional_id, (one.producer_id, one.producer_epoch)
     if not tid:
-        return respond(dict.fromkeys(keys, ErrorCode.INVALID_REQUEST))
+        return for_all(ErrorCode.INVALID_REQUEST)
     if one.verify_only:
         result = node.transactions.read(
             tid,
             lambda machine: machine.verify(tid, producer, keys),
             lambda code: [code] * len(keys),
         )
-        return then(result, lambda codes: _rows(version, keys, dict(zip(keys, codes, strict=True))))
+        return then(result, lambda codes: for_each(dict(zip(keys, codes, strict=True))))
     client = ADDED_HERE if version >= BATCHED_SINCE else ADDED_BY_CLIENT
     result = node.transactions.write(
         tid,
@@ -88,11 +87,7 @@ def _take(node: "Node", version: int, one: AddPartitionsToTxnTransaction) -> Any
         ),
         lambda code: code,
     )
-    return then(result, lambda code: respond(dict.fromkeys(keys, code)))
-
-
-def _named(topics: list[AddPartitionsToTxnTopic]) -> list[TopicPartition]:
-    return [(topic.name, index) for topic in topics for index in topic.partitions]
+    return then(result, for_all)
 
 
 def _refused(
@@ -108,15 +103,32 @@ def _refused(
     return refused
 
 
-def _rows(
-    version: int, named: list[TopicPartition], codes: dict[TopicPartition, ErrorCode]
+def _same_for_all(
+    version: int, topics: list[AddPartitionsToTxnTopic], code: ErrorCode
 ) -> list[AddPartitionsToTxnTopicResult]:
-    """Topics without partitions are left out."""
+    """Rows as the request has them."""
+    told = _told(version, code)
+    return [
+        AddPartitionsToTxnTopicResult(
+            topic.name, [AddPartitionsToTxnPartitionResult(i, told) for i in topic.partitions]
+        )
+        for topic in topics
+    ]
+
+
+def _rows(
+    version: int, codes: dict[TopicPartition, ErrorCode]
+) -> list[AddPartitionsToTxnTopicResult]:
+    """A row for each topic that has partitions."""
     rows: dict[str, AddPartitionsToTxnTopicResult] = {}
-    for name, index in named:
-        code = codes[name, index]
-        if version < FENCED_SINCE and code == ErrorCode.PRODUCER_FENCED:
-            code = ErrorCode.INVALID_PRODUCER_EPOCH
+    for (name, index), code in codes.items():
         row = rows.setdefault(name, AddPartitionsToTxnTopicResult(name))
-        row.results_by_partition.append(AddPartitionsToTxnPartitionResult(index, code))
+        row.results_by_partition.append(
+            AddPartitionsToTxnPartitionResult(index, _told(version, code))
+        )
     return list(rows.values())
+
+
+def _told(version: int, code: ErrorCode) -> ErrorCode:
+    fenced = version < FENCED_SINCE and code == ErrorCode.PRODUCER_FENCED
+    return ErrorCode.INVALID_PRODUCER_EPOCH if fenced else code

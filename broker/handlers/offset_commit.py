@@ -71,6 +71,7 @@ def _read(
         request.topics,
         by_id=version >= TOPIC_ID_SINCE,
         once=0 < version < TOPIC_ID_SINCE,
+        apart=version >= TOPIC_ID_SINCE,
         topic_row=OffsetCommitResponseTopic,
         partition_row=OffsetCommitResponsePartition,
         committed=lambda asked: _committed(asked, now_ms, expires),

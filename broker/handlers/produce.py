@@ -331,10 +331,14 @@ class ProduceCall:
         """
         if len(rest) < MIN_BATCH:
             return NONE
-        length = int.from_bytes(rest[8:12], "big", signed=True)
+        length = int.from_bytes(rest[8:LENGTH_END], "big", signed=True)
         if length < MIN_BATCH:
             return ErrorCode.CORRUPT_MESSAGE
-        if len(rest) < max(17, length + 12):
+        if len(rest) <= MAGIC_AT:
+            return NONE
+        if rest[MAGIC_AT] > 2:
+            return ErrorCode.CORRUPT_MESSAGE
+        if len(rest) < length + LENGTH_END:
             return NONE
         result.error_message = "A request carries one batch for a partition, not several."
         return ErrorCode.INVALID_RECORD

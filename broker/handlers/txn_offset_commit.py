@@ -75,6 +75,7 @@ class _Call:
             request.topics,
             by_id=version >= TOPIC_ID_SINCE,
             once=version < ADDS_SINCE,
+            apart=version >= ADDS_SINCE,
             topic_row=TxnOffsetCommitResponseTopic,
             partition_row=TxnOffsetCommitResponsePartition,
             committed=lambda asked: _committed(asked, now_ms),

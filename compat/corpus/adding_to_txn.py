@@ -3,7 +3,7 @@
 from typing import Any
 
 from compat.corpus.transacting import Producer
-from compat.script import Run, Topic, case
+from compat.script import Run, Topic, case, fitted
 from compat.stored import TRANSACTIONS, watch, written
 
 PARTITIONS, GROUP = "AddPartitionsToTxn", "AddOffsetsToTxn"
@@ -46,6 +46,34 @@ def not_added(run: Run) -> None:
     producer.init()
     producer.add(("t", 0), producer_epoch=old, step="old epoch")
     producer.add(("t", 0), step="right")
+
+
+@case(PARTITIONS, topics=TOPICS)
+def topics_named_twice(run: Run) -> None:
+    "One error for all: rows as the request names them. One for each: a row a topic."
+    producer = Producer(run)
+    producer.init()
+    again = (("t", [1, 0, 1]), ("u", [0]), ("t", [0]))
+    _add_rows(run, producer, *again, step="another id", producer_id=producer.id + 77)
+    _add_rows(run, producer, *again, step="added")
+    _add_rows(run, producer, *again, ("t", [9]), step="one is not there")
+    _add_rows(run, producer, ("t", []), ("u", [0]), ("u", []), step="without partitions")
+    _add_rows(run, producer, ("t", []), step="nothing at all")
+    if run.version >= 4:
+        _add_rows(run, producer, *again, step="verified", verify_only=True)
+    producer.end(committed=False)
+
+
+def _add_rows(
+    run: Run, producer: Producer, *topics: tuple[str, list[int]], step: str, **more: Any
+) -> None:
+    """Topics as they are named, several times too."""
+    own = {"transactional_id": producer.name, "producer_id": producer.id,
+           "producer_epoch": producer.epoch, **more}  # fmt: skip
+    own["topics"] = [{"name": run.name(alias), "partitions": some} for alias, some in topics]
+    fields = {f"v3_and_below_{key}": value for key, value in own.items() if key != "verify_only"}
+    fields["transactions"] = [own]
+    run.call(step=step, **fitted(PARTITIONS, run.version, fields))
 
 
 @case(PARTITIONS, topics=TOPICS)

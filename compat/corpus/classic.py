@@ -213,6 +213,10 @@ class Group:
             "DescribeGroups", version_of(self.run, "DescribeGroups"), groups=[self.id],
         )  # fmt: skip
 
+    def delete(self, step: str | None = None) -> Any:
+        version = version_of(self.run, "DeleteGroups")
+        return self.run.ask("DeleteGroups", version, step=step, groups_names=[self.id])
+
     def commit(
         self, topic: str, *offsets: int, member: str = "", generation: int = -1,
         instance: str | None = None, step: str | None = None, metadata: str | None = "",

@@ -82,6 +82,13 @@ def several(run: Run) -> None:
 
 
 @case(API, topics={"t": Topic()})
+def half_done(run: Run) -> None:
+    "A name that cannot be part of a path, after one that can."
+    _grow(run, (run.name("t"), 2, None), (".", 2, None), step="both")
+    _grow(run, (run.name("t"), 2, None), step="the right one")
+
+
+@case(API, topics={"t": Topic()})
 def validation_only(run: Run) -> None:
     name = run.name("t")
     _grow(run, (name, 4, None), validate_only=True, step="right")

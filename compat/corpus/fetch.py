@@ -3,7 +3,7 @@
 import struct
 from typing import Any
 
-from compat.batches import GZIP, LZ4, SNAPPY, START_MS, batch
+from compat.batches import GZIP, LZ4, SNAPPY, START_MS, ZSTD, batch
 from compat.corpus.fetching import API, fetch, wanted
 from compat.script import Run, Topic, case
 
@@ -163,6 +163,16 @@ def zstd(run: Run) -> None:
     "Not for versions before 10, unless it can be passed on as it is."
     fetch(run, wanted(run, "zstd"), step="zstd alone")
     fetch(run, wanted(run, "filled"), wanted(run, "zstd"), step="zstd second")
+
+
+@case(
+    API,
+    (0, 3),
+    topics={"t": Topic(fill=[batch(b"a"), batch(b"b"), batch(b"c", codec=ZSTD), batch(b"d")])},
+)
+def zstd_behind_others(run: Run) -> None:
+    for offset in range(4):
+        fetch(run, wanted(run, "t", offset=offset), step=f"offset {offset}")
 
 
 @case(API, topics={"t": Topic(configs={"compression.type": "zstd"})})

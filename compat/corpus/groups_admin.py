@@ -230,6 +230,15 @@ def offsets_not_deleted(run: Run) -> None:
 
 
 @case(OFFSETS_OUT, topics=TOPICS)
+def offsets_deleted_while_somebody_joins(run: Run) -> None:
+    "A member that has its id and has not yet come back with it."
+    group = Group(run)
+    group.join()
+    _delete(run, group, ("t", [0]), step="before it comes back")
+    group.delete()
+
+
+@case(OFFSETS_OUT, topics=TOPICS)
 def offsets_of_a_group_with_members(run: Run) -> None:
     "Only those of topics that nobody is subscribed to; none where that is not known."
     watch(run, OFFSETS)

@@ -89,6 +89,33 @@ def metadata_limit(run: Run) -> None:
     group.offsets("t", 2)
 
 
+@case(API, (1, 10), topics=TOPICS)
+def topics_named_twice(run: Run) -> None:
+    group = Group(run)
+    good = {"partition_index": 0, "committed_offset": 1, "committed_metadata": "m"}
+    other, missing = {**good, "partition_index": 1}, {**good, "partition_index": 9}
+    t, u, no = (lambda *p: _body(run, "t", *p)), _body(run, "u", good), _body(run, "no-such", good)
+    _commit(run, group, t(good), u, t(other), step="all are there")
+    _commit(run, group, t(good), t(missing), step="the second is not there")
+    _commit(run, group, t(missing), t(good), step="the first is not there")
+    _commit(run, group, t(missing), u, t(missing), step="twice what is not there")
+    _commit(run, group, no, t(good), no, t(other), step="an unknown topic twice")
+    _commit(run, group, no, t(good, good), t(good), step="a partition three times")
+    _commit(run, group, t(), t(good), t(), step="without partitions")
+    _commit(run, group, no, t(good), t(other), step="as somebody unknown", member_id="nobody",
+            generation_id_or_member_epoch=4)  # fmt: skip
+    group.offsets("t", 2)
+
+
+@case(API, (1, 10), topics=TOPICS)
+def refused_as_the_first(run: Run) -> None:
+    "Offsets that are refused bring no group about."
+    group = Group(run)
+    group.commit("t", 1, metadata="x" * 4097, step="metadata too long")
+    group.describe()
+    group.delete()
+
+
 @case(API, (0, 9), topics=TOPICS, alone=True)
 def empty_group_id(run: Run) -> None:
     "A group like any other for who commits from outside; taken away for the cases after it."

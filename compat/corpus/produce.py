@@ -43,6 +43,17 @@ def several_partitions(run: Run) -> None:
         run.everything("t", partition)
 
 
+@case(API, (0, 6), topics={"t": Topic(2)})
+def unreadable_beside_others(run: Run) -> None:
+    "A batch whose header cannot be made sense of, and another partition."
+    call = {"acks": 1, "timeout_ms": 5000}
+    one, codec, short = batch(b"a"), batch(b"a", attributes=7), batch(b"a", length=32)
+    bad = codec if run.version >= 3 else short
+    run.call(**call, topic_data=[_topic(run, "t", (0, one), (1, bad))], step="the second")
+    run.call(**call, topic_data=[_topic(run, "t", (0, bad), (1, one))], step="the first")
+    run.call(**call, topic_data=[_topic(run, "t", (0, bad)), _unknown(run, one)], step="unknown")
+
+
 @case(API, topics={"t": Topic(2)})
 def the_same_twice(run: Run) -> None:
     one = batch(b"a")

@@ -79,6 +79,9 @@ def wrong_header_fields(run: Run) -> None:
         run.produce("t", batch(b"a", magic=magic), step=f"magic {magic}")
     for length in (-1, 0, 13, 48, 49, 50, 10_000, 2**31 - 1):
         run.produce("t", batch(b"a", length=length), step=f"length {length}")
+    short = batch(b"a", length=16)
+    run.produce("t", short, step="what follows has no such magic")
+    run.produce("t", short, acks=7, step="what follows has no such magic, acks 7")
     for base in (1, -1, 2**62):
         run.produce("t", batch(b"a", base_offset=base), step=f"base offset {base}")
     for last in (-1, 0, 2, 2**31 - 1):

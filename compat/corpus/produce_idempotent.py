@@ -109,6 +109,13 @@ def with_compression(run: Run) -> None:
     run.everything("t")
 
 
+@case(API, V2, topics={"t": Topic(), "gzip": Topic(configs={"compression.type": "gzip"})})
+def without_an_epoch(run: Run) -> None:
+    fields = {"producer_id": _producer(run), "producer_epoch": -1, "base_sequence": 0}
+    run.produce("t", batch(b"a", **fields), step="as it is")
+    run.produce("gzip", batch(b"a", **fields), step="compressed anew")
+
+
 APPEND_TIME = {"message.timestamp.type": "LogAppendTime"}
 
 

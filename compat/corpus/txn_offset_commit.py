@@ -122,6 +122,32 @@ def metadata_limit(run: Run) -> None:
     commit("none", None)
 
 
+@case(API, topics=TOPICS)
+def topics_named_twice(run: Run) -> None:
+    group = Group(run)
+    producer = _begun(run, group)
+    good = {"partition_index": 0, "committed_offset": 1, "committed_metadata": "m"}
+    other, missing = {**good, "partition_index": 1}, {**good, "partition_index": 9}
+
+    def body(alias: str, *partitions: dict[str, Any]) -> dict[str, Any]:
+        known = {"name": run.name(alias), "topic_id": run.topic_id(alias)}
+        return {**known, "partitions": list(partitions)}
+
+    def commit(step: str, *topics: dict[str, Any], **more: Any) -> None:
+        producer.commit_offsets(group.id, "t", topics=list(topics), step=step, **more)
+
+    u = body("u", good)
+    no = {"name": "no-such", "topic_id": run.other_id(), "partitions": [good]}
+    commit("all are there", body("t", good), u, body("t", other))
+    commit("the second is not there", body("t", good), body("t", missing))
+    commit("the first is not there", body("t", missing), body("t", good))
+    commit("twice what is not there", body("t", missing), u, body("t", missing))
+    commit("an unknown topic twice", no, body("t", good), no, body("t", other))
+    commit("a partition three times", no, body("t", good, good), body("t", good))
+    commit("as somebody else", body("t", good), body("t", other), producer_id=producer.id + 77)
+    producer.end(committed=False)
+
+
 @case(API, (3, 6), topics=TOPICS)
 def from_members(run: Run) -> None:
     "Since version 3 a member of the group can say that it is one (KIP-447)."
