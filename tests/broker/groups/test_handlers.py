@@ -345,19 +345,25 @@ async def test_topics_without_partitions_are_left_out(part: GroupNode) -> None:
 
 
 async def test_topics_by_id(part: GroupNode) -> None:
-    """Each as often as it is named, in the order of the request; unknown ones together."""
+    """Each as often as it is named, and once where anything is unknown."""
     unknown = b"?" * 16
-    topics = [
-        OffsetCommitRequestTopic("", T_ID, [OffsetCommitRequestPartition(0, 3)]),
-        OffsetCommitRequestTopic("", unknown, [OffsetCommitRequestPartition(0, 4)]),
-        OffsetCommitRequestTopic("", T_ID, [OffsetCommitRequestPartition(0, 4)]),
-        OffsetCommitRequestTopic("", unknown, [OffsetCommitRequestPartition(5, 4)]),
+
+    async def rows(*topics: tuple[bytes, int]) -> list[tuple[bytes, list[tuple[int, int]]]]:
+        partitions = [(id_, [OffsetCommitRequestPartition(index, 4)]) for id_, index in topics]
+        named = [OffsetCommitRequestTopic("", id_, some) for id_, some in partitions]
+        answer = await part.ask(10, OffsetCommitRequest("g", topics=named))
+        return [
+            (t.topic_id, [(p.partition_index, p.error_code) for p in t.partitions])
+            for t in answer.topics
+        ]
+
+    no_id, no_index = ErrorCode.UNKNOWN_TOPIC_ID, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+    assert await rows((T_ID, 0), (T_ID, 0)) == [(T_ID, [(0, 0)]), (T_ID, [(0, 0)])]
+    assert await rows((T_ID, 0), (unknown, 0), (T_ID, 0), (unknown, 5)) == [
+        (T_ID, [(0, 0), (0, 0)]),
+        (unknown, [(0, no_id), (5, no_id)]),
     ]
-    answer = await part.ask(10, OffsetCommitRequest("g", topics=topics))
-    seen = [(t.topic_id, [(p.partition_index, p.error_code) for p in t.partitions])
-            for t in answer.topics]  # fmt: skip
-    code = ErrorCode.UNKNOWN_TOPIC_ID
-    assert seen == [(T_ID, [(0, 0)]), (unknown, [(0, code), (5, code)]), (T_ID, [(0, 0)])]
+    assert await rows((T_ID, 9), (T_ID, 0)) == [(T_ID, [(9, no_index), (0, 0)])]
     wanted = [
         OffsetFetchRequestTopics("", T_ID, [0, 1, 0]),
         OffsetFetchRequestTopics("", unknown, [0]),

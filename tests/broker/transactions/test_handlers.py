@@ -7,6 +7,7 @@ import pytest
 
 from broker.cluster.view import OFFSETS_TOPIC, TRANSACTIONS_TOPIC
 from broker.transactions.state import State
+from protocol.errors import ErrorCode
 from protocol.messages.add_partitions_to_txn import (
     AddPartitionsToTxnRequest,
     AddPartitionsToTxnTopic,
@@ -148,16 +149,24 @@ async def test_the_brokers_own_topics(part: Part, version: int) -> None:
         assert codes == {("a", 0): 0, (OFFSETS_TOPIC, 0): 0}
 
 
-async def test_what_is_named_twice_is_answered_twice(part: Part) -> None:
-    me = await part.begin()
-    topics = [AddPartitionsToTxnTopic("a", [1, 1]), AddPartitionsToTxnTopic("b", [])]
-    request = AddPartitionsToTxnRequest([AddPartitionsToTxnTransaction(TID, *me, False, topics)])
-    (result,) = (await part.ask(5, request)).results_by_transaction
-    (row,) = result.topic_results
-    assert [(p.partition_index, p.partition_error_code) for p in row.results_by_partition] == [
-        (1, 0),
-        (1, 0),
+@pytest.mark.parametrize("epoch", [0, 7])
+async def test_where_one_code_goes_for_all_the_rows_are_the_request_s(
+    part: Part, epoch: int
+) -> None:
+    producer_id, _ = await part.begin()
+    topics = [("a", [1, 1]), ("b", []), ("a", [1])]
+    named = [AddPartitionsToTxnTopic(name, some) for name, some in topics]
+    one = AddPartitionsToTxnTransaction(TID, producer_id, epoch, False, named)
+    (result,) = (await part.ask(5, AddPartitionsToTxnRequest([one]))).results_by_transaction
+    rows = [
+        (row.name, [p.partition_index for p in row.results_by_partition])
+        for row in result.topic_results
     ]
+    assert rows == topics
+    codes = {
+        p.partition_error_code for row in result.topic_results for p in row.results_by_partition
+    }
+    assert codes == {ErrorCode.NONE if epoch == 0 else ErrorCode.PRODUCER_FENCED}
 
 
 @pytest.mark.parametrize("version", range(6))
