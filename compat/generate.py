@@ -357,6 +357,10 @@ class Sequence:
         }  # fmt: skip
         if fields.get("crc", 0) < 0:
             fields["crc"] = 1
+        if 0 < fields.get("attributes", 0) < 8:
+            fields["attributes"] |= (
+                5  # a codec that does not exist, not another one than the body's
+            )
         records = [Rec(b"a"), Rec(b"b", draw.choice((b"k", None)))]
         return Batch(records, codec, **fields).encode()
 

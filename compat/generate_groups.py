@@ -3,8 +3,9 @@
 A value of a pool that stands in angle brackets is something the sequence was given before: a group
 of its own, the id and generation of a member, a producer's id and epoch. What would have to wait
 for somebody else is avoided: who joins a classic group without an id joins a new one, and share
-groups, whose beginning takes its time, are only asked what is refused. Offsets of transactions go
-to a group of their own, because 3.9.2 keeps an empty group for those it refuses.
+groups, whose beginning takes its time, are only asked what is refused. Metadata is too long only in
+transactions, whose offsets go to a group of their own: where all offsets are refused, Apache Kafka
+keeps an empty group (the case `refused-as-the-first`).
 """
 
 from collections.abc import Callable
@@ -44,6 +45,7 @@ POOLS: dict[tuple[str, str], tuple[Any, ...]] = {
     ("SyncGroup", "protocol_name"): (None, "range", "range", "sticky"),
     ("SyncGroup", "assignment"): (b"", b"x", b"y" * 300),
     ("OffsetCommit", "committed_offset"): (0, 1, 5, -1, 2**40),
+    ("OffsetCommit", "committed_metadata"): ("", "m", None, "x" * 4096),
     ("*", "committed_metadata"): ("", "m", None, "x" * 4097),
     ("*", "committed_leader_epoch"): (-1, 0, 7),
     ("OffsetCommit", "commit_timestamp"): (-1,),

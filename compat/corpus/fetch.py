@@ -168,7 +168,7 @@ def zstd(run: Run) -> None:
 @case(
     API,
     (0, 3),
-    topics={"t": Topic(fill=[batch(b"a"), batch(b"b"), batch(b"c", codec=ZSTD), batch(b"d")])},
+    topics={"t": Topic(fill=[*(batch(v) for v in (b"a", b"b", b"c")), batch(b"d", codec=ZSTD)])},
 )
 def zstd_behind_others(run: Run) -> None:
     for offset in range(4):

@@ -2,7 +2,7 @@
 `group_sequences`."""
 
 from compat.corpus.classic import RANGE, Group, left_behind, own_range, subscription
-from compat.script import Run, case
+from compat.script import Run, Topic, case
 from compat.stored import OFFSETS, watch
 
 API = "JoinGroup"
@@ -41,6 +41,17 @@ def refused(run: Run) -> None:
     group.join(protocols=[("roundrobin", b"")], step="no common protocol")
     group.join(protocols=[], step="no protocols in a group with members")
     group.join(protocol_type="", step="empty protocol type in a group with members")
+
+
+@case(API, topics={"t": Topic()})
+def refused_by_a_group_of_offsets(run: Run) -> None:
+    group = Group(run)
+    group.commit("t", 1)
+    group.join("nobody", step="unknown member")
+    group.join("nobody", protocols=[], step="unknown member, no protocols")
+    group.join("nobody", protocol_type="", step="unknown member, empty protocol type")
+    group.join(protocols=[], step="no protocols")
+    group.join(protocol_type="", step="empty protocol type")
 
 
 @case(API)
