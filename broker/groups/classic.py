@@ -50,6 +50,7 @@ class ClassicGroups:
     """The classic groups of one machine (`broker.groups.machine.Part` and `ClassicMembers`)."""
 
     def __init__(self, machine: "GroupMachine") -> None:
+        self._machine = machine
         self._shared = machine.shared
         self._groups = machine.shared.groups
         self._timers = machine.shared.timers
@@ -187,6 +188,10 @@ class ClassicGroups:
             if group_id in self._groups:
                 return ErrorCode.INCONSISTENT_GROUP_PROTOCOL, ""
             if member_id:
+                # A group that only has offsets is there, and empty: protocols are looked at first.
+                there = self._machine.offsets.table.has(group_id)
+                if there and not (join.protocol_type and join.names):
+                    return ErrorCode.INCONSISTENT_GROUP_PROTOCOL, member_id
                 return ErrorCode.UNKNOWN_MEMBER_ID, member_id
             group = self._groups[group_id] = ClassicGroup(group_id, self._timers, turn.now_ms)
         if not self._has_room(group, member_id):
