@@ -158,6 +158,14 @@ def test_a_listed_difference_is_explained_and_only_that() -> None:
     assert explained.entries[1].reason == "x | y"
 
 
+@pytest.mark.parametrize(
+    ("cases", "idle"), [("seed*", False), ("seed*-3 seed9*", False), ("named seed*", True)]
+)
+def test_entries_about_generated_requests_only_may_be_idle(cases: str, idle: bool) -> None:
+    row = f"| one | Fetch | * | * | {cases} | a | * | * | both | why |\n"
+    assert [e.id for e in Explained(row).stale()] == (["one"] if idle else [])
+
+
 def test_a_broken_table_is_refused() -> None:
     with pytest.raises(ValueError, match="columns"):
         Explained("| a | b |\n")
