@@ -299,8 +299,11 @@ def sessions_of_acknowledgements(run: Run) -> None:
     one.fetch(T)
     one.acknowledge({T: [(0, 0, [ACCEPT])]}, share_session_epoch=0, step="epoch 0")
     one.acknowledge({T: [(0, 0, [ACCEPT])]}, share_session_epoch=9, step="an epoch too far")
+    # Nobody else's member: of the sessions of one connection Apache Kafka ends only the last with
+    # it, and the one that another case left in the group without a name would be found.
+    apart = Sharer(run, "apart").id
     for step, change in (
-        ("empty group id", {"group_id": ""}),
+        ("empty group id", {"group_id": "", "member_id": apart}),
         ("no group id", {"group_id": None}),
         ("empty member id", {"member_id": ""}),
         ("a member id that is no UUID", {"member_id": "m"}),
