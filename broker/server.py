@@ -81,11 +81,11 @@ PATIENCE_MS = 2000
 INTRODUCTION_S = 10.0
 """How long a start waits for the controller to tell of the cluster."""
 SESSION_EVICTION_MS = 120_000
+"""Age from which a fetch session may make room for a new one; a constant in Apache Kafka too."""
 COLLECTIONS = (10_000, 20, 20)
 """Thresholds of Python's garbage collector. What a broker makes lives long, or ends by its count of
 references; a collection looks at all that lives, which with thousands of partitions is a lot.
 """
-"""Age from which a fetch session may make room for a new one; a constant in Apache Kafka too."""
 
 
 class Server:
