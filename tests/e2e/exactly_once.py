@@ -208,8 +208,9 @@ class Run:
         replicas: int = 1,
     ) -> None:
         """`patient`: workers that hang are killed and started anew. librdkafka 2.16 may wait for
-        ever for a broker that was missing from a Metadata answer while it started, as Apache Kafka
-        4 answers; a broker that always names itself must not need this."""
+        ever for a broker that was missing from a Metadata answer: while it started, as Apache Kafka
+        4 answers, or while it was dead and others answered. A broker that is alone and always names
+        itself must not need this."""
         self.broker = broker
         self.patient = patient
         self.chance = random.Random(seed)
@@ -531,7 +532,7 @@ def main() -> int:
                 seed=options.seed,
                 clients=options.client or (list(KEEP_THEIR_PLACE) if options.cluster else None),
                 tell=lambda line: print(line, flush=True),
-                patient=options.reference is not None,
+                patient=bool(options.reference or options.cluster),
                 replicas=3 if options.cluster else 1,
             )
         except Broken as error:

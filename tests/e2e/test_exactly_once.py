@@ -35,6 +35,7 @@ def test_nothing_is_lost_or_doubled_on_three_brokers(tmp_path: Path) -> None:
             zombies=0,
             seed=20261128,
             clients=["confluent-consumer"],
+            patient=True,
             replicas=once_cluster.COUNT,
         )
     assert (report.worker_kills, report.broker_kills) == (1, 3)
