@@ -206,7 +206,7 @@ def test_an_open_transaction_survives_its_coordinator(cluster: ThreadedCluster) 
 
 
 def test_its_time_out_goes_on_at_the_new_coordinator(cluster: ThreadedCluster) -> None:
-    made = producer(cluster, "tid", **{"transaction.timeout.ms": 3000, "socket.timeout.ms": 3000})
+    made = producer(cluster, "tid", **{"transaction.timeout.ms": 1500, "socket.timeout.ms": 1500})
     write(made, "late")
     cluster.call(Cluster.crash, cluster.call(coordinator, "tid"))
     cluster.call(in_state, "tid", State.COMPLETE_ABORT)
