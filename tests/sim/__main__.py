@@ -56,10 +56,7 @@ def main() -> int:
         if args.story or outcome.failure is not None:
             print("\n".join(outcome.notes))
         if args.story or outcome.failure is not None or args.seeds <= 50:
-            print(
-                f"seed {seed}: {outcome.acked} records acknowledged in {outcome.virtual_s:.0f} "
-                f"virtual seconds, {spent:.2f} s, digest {outcome.digest}"
-            )
+            print(f"seed {seed}: {outcome.told}; {spent:.2f} s, digest {outcome.digest}")
         if outcome.failure is not None:
             failed += 1
             print(f"seed {seed} FAILED: {outcome.failure}", flush=True)

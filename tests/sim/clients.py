@@ -70,6 +70,7 @@ class Client:
         self.name = name
         self.host = f"10.0.1.{number + 1}"
         self.life = Incarnation(self.host)
+        self.started = False
         self.clock = SimClock(world.loop)
         self.leaders: dict[Key, tuple[int, int]] = {}
         """Leader and its epoch, as far as known."""
@@ -79,17 +80,33 @@ class Client:
 
     def start(self) -> None:
         """Begin, or begin again after a crash as a new process."""
-        if self.life.dead:
+        if self.started:
+            if not self.life.dead:
+                return
             self.life = Incarnation(self.host)
             self._peers.clear()
             self.leaders.clear()
+        self.started = True
         with self.life.running():
             self.world.loop.create_task(self.run())
 
     def crash(self) -> None:
         """kill -9."""
-        self.life.dead = True
+        self.life.dead, self.life.paused = True, False
         self.world.network.kill(self.host)
+        self.world.network.go_on(self.host)
+
+    def pause_process(self) -> None:
+        """SIGSTOP."""
+        if not self.life.dead:
+            self.life.paused = True
+            self.world.network.pause(self.host)
+
+    def go_on_process(self) -> None:
+        """SIGCONT."""
+        if self.life.paused:
+            self.world.network.go_on(self.host)
+            self.life.go_on(self.world.loop)
 
     async def run(self) -> None:
         raise NotImplementedError
@@ -166,6 +183,24 @@ class Client:
         """The leader is somewhere else: ask before the next request."""
         _, epoch = self.leaders.get(key, (-1, -1))
         self.leaders[key] = -1, epoch
+
+    async def fetch(
+        self, key: Key, leader: int, epoch: int, offset: int, *, isolation: int = 0
+    ) -> Any:
+        """The leader's row of a partition, None without an answer. `isolation`: 1 for committed
+        transactions only."""
+        asked = FetchPartition(key[1], epoch, offset, partition_max_bytes=4096)
+        request = FetchRequest(
+            max_wait_ms=500,
+            min_bytes=1,
+            max_bytes=1 << 16,
+            isolation_level=isolation,
+            topics=[FetchTopic(key[0], partitions=[asked])],
+        )
+        answer = await self.call(leader, request, FETCH, lane=f"{key[0]}-{key[1]}")
+        if answer is None or not answer.responses:
+            return None
+        return answer.responses[0].partitions[0]
 
     async def producer_id(self) -> tuple[int, int]:
         """A producer id and epoch for idempotence."""
@@ -330,6 +365,8 @@ class Producer(Client):
 class Consumer(Client):
     """Reads everything from the beginning, and again from there after a crash."""
 
+    ISOLATION = 0
+
     def __init__(self, world: "World", history: History, number: int, keys: Sequence[Key]) -> None:
         super().__init__(world, history, number, f"consumer-{number}")
         self.keys = list(keys)
@@ -350,7 +387,10 @@ class Consumer(Client):
         while True:
             leader = await self.leader(key)
             epoch = self.leaders.get(key, (-1, -1))[1]
-            row = await self.fetch(key, leader, epoch, self.positions[key]) if leader >= 0 else None
+            row = None
+            if leader >= 0:
+                position, isolation = self.positions[key], self.ISOLATION
+                row = await self.fetch(key, leader, epoch, position, isolation=isolation)
             if row is None or row.error_code in MOVED or row.error_code in LATER:
                 self.lost_leader(key)
                 await self.pause()
@@ -360,32 +400,20 @@ class Consumer(Client):
             else:
                 self._took(key, leader, epoch, row)
 
-    async def fetch(
-        self, key: Key, leader: int, epoch: int, offset: int, *, isolation: int = 0
-    ) -> Any:
-        """The leader's row of a partition, None without an answer."""
-        asked = FetchPartition(key[1], epoch, offset, partition_max_bytes=4096)
-        request = FetchRequest(
-            max_wait_ms=500,
-            min_bytes=1,
-            max_bytes=1 << 16,
-            isolation_level=isolation,
-            topics=[FetchTopic(key[0], partitions=[asked])],
-        )
-        answer = await self.call(leader, request, FETCH, lane=f"{key[0]}-{key[1]}")
-        if answer is None or not answer.responses:
-            return None
-        return answer.responses[0].partitions[0]
-
     def _took(self, key: Key, leader: int, epoch: int, row: Any) -> None:
         place = key, leader, self.world.nodes[leader].lives, epoch
         before = self._marks.get(place, -1)
         if row.high_watermark < before:
             self.blame(f"the high watermark of {key} went from {before} to {row.high_watermark}")
         self._marks[place] = row.high_watermark
-        for record in records_in(bytes(row.records or b"")):
+        records = records_in(bytes(row.records or b""))
+        self._judge(key, row, [r for r in records if r.offset >= self.positions[key]])
+        for record in records:
             if record.offset >= self.positions[key]:
                 self._read(key, record, row.high_watermark)
+
+    def _judge(self, key: Key, row: Any, records: Sequence[LogRecord]) -> None:
+        """More that must be true of what was fetched."""
 
     def _read(self, key: Key, record: LogRecord, high_watermark: int) -> None:
         position = self.positions[key]
@@ -411,3 +439,22 @@ class Consumer(Client):
             row = answer.topics[0].partitions[0] if answer is not None else None
             if row is not None and row.error_code == E.NONE and row.offset < known:
                 self.blame(f"{key} ends at {row.offset}, but {known} was read")
+
+
+class Committed(Consumer):
+    """Reads committed transactions: leaves out what the leader says was aborted."""
+
+    ISOLATION = 1
+
+    def _judge(self, key: Key, row: Any, records: Sequence[LogRecord]) -> None:
+        aborted = {(a.producer_id, a.first_offset) for a in row.aborted_transactions or ()}
+        left_out: set[int] = set()
+        for record in records:
+            if record.offset >= row.last_stable_offset:
+                self.blame(f"{record.offset} of {key} is not stable yet")
+            left_out |= {pid for pid, first in aborted if first <= record.offset}
+            if record.committed is False:
+                aborted = {a for a in aborted if a[0] != record.producer_id or a[1] > record.offset}
+                left_out.discard(record.producer_id)
+            elif record.value and record.producer_id not in left_out:
+                self.history.put_out(key, record.offset, record.value)

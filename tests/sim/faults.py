@@ -163,6 +163,20 @@ def slow_disk(world: "World") -> tuple[str, Undo | None]:
     return "disks are slow", heal
 
 
+def crash_client(world: "World") -> tuple[str, Undo | None]:
+    client = world.chance.choice(world.mortals)
+    client.crash()
+    return f"{client.name} is killed", client.start
+
+
+def pause_client(world: "World") -> tuple[str, Undo | None]:
+    """It comes back as a zombie, if others have taken its place."""
+    client = world.chance.choice(world.mortals)
+    client.pause_process()
+    return f"{client.name} is paused", client.go_on_process
+
+
+OF_CLIENTS: Sequence[tuple[int, Fault]] = ((3, crash_client), (3, pause_client))
 FAULTS: Sequence[tuple[int, Fault]] = (
     (4, crash),
     (1, crash_all),
@@ -187,10 +201,10 @@ class Faults:
         chance = world.chance
         self._world = world
         # Some runs are about few kinds of faults, some about all.
-        kinds = chance.randint(2, len(FAULTS))
-        drawn = chance.sample(range(len(FAULTS)), kinds)
-        self._faults = [FAULTS[i][1] for i in drawn]
-        self._weights = [FAULTS[i][0] for i in drawn]
+        faults = [*FAULTS, *(OF_CLIENTS if world.mortals else ())]
+        drawn = chance.sample(faults, chance.randint(2, len(faults)))
+        self._faults = [fault for _, fault in drawn]
+        self._weights = [weight for weight, _ in drawn]
         self._rate = chance.choice((0.2, 0.5, 1.0))
         self._lasts_s = chance.choice((1.0, 3.0, 6.0))
         self._undo: dict[int, Undo] = {}
@@ -231,3 +245,7 @@ class Faults:
             node.go_on()
             if node.life is None:
                 node.start()
+        for client in self._world.mortals:
+            client.go_on_process()
+            if client.life.dead:
+                client.start()

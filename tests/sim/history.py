@@ -7,7 +7,7 @@ of it is judged at once (two records at one offset), the rest at the end, agains
 from collections.abc import Callable
 from typing import NamedTuple
 
-from protocol.batch import batches, parse_header
+from protocol.batch import batches
 from protocol.record import records_of
 
 Key = tuple[str, int]
@@ -78,6 +78,8 @@ class History:
         """Which member of a group owned a partition in a generation."""
         self.commits: dict[tuple[str, Key], int] = {}
         """The highest offset whose commit was acknowledged, by group and partition."""
+        self.output: dict[bytes, tuple[Key, int]] = {}
+        """What a reader of committed transactions was given, and where it lay."""
 
     # --- told by clients
 
@@ -107,6 +109,12 @@ class History:
         asked."""
         if offset < known:
             self._blame(f"{group} goes on at {offset} of {key}, but {known} was committed")
+
+    def put_out(self, key: Key, offset: int, value: bytes) -> None:
+        """A reader of committed transactions was given a record."""
+        before = self.output.setdefault(value, (key, offset))
+        if before != (key, offset):
+            self._blame(f"{value!r} is put out twice: at {before} and {(key, offset)}")
 
     # --- told by brokers
 
@@ -143,9 +151,35 @@ class History:
             if where == key and at.get(offset) != value:
                 self._blame(f"{value!r} was read at {key} {offset}, where {at.get(offset)!r} is")
 
+    def judge_output(self, sources: dict[Key, bytes], outputs: dict[Key, bytes]) -> None:
+        """Every record of the sources was put out once by the transactions that committed."""
+        due = {
+            Sent(f"{key[0]}-{key[1]}", record.offset).value
+            for key, data in sources.items()
+            for record in records_in(data)
+        }
+        found: dict[bytes, Key] = {}
+        for key, data in outputs.items():
+            for record in committed_in(records_in(data)):
+                if record.value in found:
+                    self._blame(f"{record.value!r} is committed twice, in {key}")
+                found[record.value] = key
+        if missing := due - found.keys():
+            self._blame(f"{len(missing)} records were not put out, {min(missing)!r} for one")
+        if more := found.keys() - due:
+            self._blame(f"{min(more)!r} was put out and never put in")
+        if more := self.output.keys() - found.keys():
+            self._blame(f"{min(more)!r} was read as committed and is not")
 
-def epochs_in(data: bytes) -> list[tuple[int, int]]:
-    """(base offset, leader epoch) of each batch."""
-    return [
-        (h.base_offset, h.leader_epoch) for h in (parse_header(data, a) for a, _ in batches(data))
-    ]
+
+def committed_in(records: list[LogRecord]) -> list[LogRecord]:
+    """The records of committed transactions."""
+    open_ones: dict[int, list[LogRecord]] = {}
+    committed: list[LogRecord] = []
+    for record in records:
+        if record.committed is None:
+            open_ones.setdefault(record.producer_id, []).append(record)
+        else:
+            ended = open_ones.pop(record.producer_id, [])
+            committed += ended if record.committed else ()
+    return committed

@@ -17,10 +17,13 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 EPOCH_MS = 1_700_000_000_000
+TURNS = 10_000
+"""As many turns of the loop at one time are a loop without end."""
 
 
 class Deadlock(AssertionError):
-    """Nothing is ready and no timer stands: the simulated world would wait for ever."""
+    """Nothing is ready and no timer stands, or time stands still: the simulated world would wait
+    for ever."""
 
 
 class Incarnation:
@@ -73,6 +76,7 @@ class SimSelector(selectors.BaseSelector):
         self._keys: dict[int, selectors.SelectorKey] = {}
         self._touched: dict[int, None] = {}
         self.now = 0.0
+        self._moved_at, self._turns = 0.0, 0
         self.ready: Callable[[int], int] = lambda fd: 0
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
@@ -112,6 +116,11 @@ class SimSelector(selectors.BaseSelector):
             if timeout is None:
                 raise Deadlock("nothing is ready and no timer stands")
             self.now += max(timeout, 0.0)
+        if self.now > self._moved_at:
+            self._moved_at, self._turns = self.now, 0
+        self._turns += 1
+        if self._turns > TURNS:
+            raise Deadlock(f"{TURNS} turns of the loop at {self.now}: it goes round in circles")
         return found
 
 

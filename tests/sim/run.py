@@ -14,13 +14,14 @@ from unittest import mock
 
 from broker.config import TopicSpec
 from storage.log import Log
-from tests.sim.clients import Consumer, Producer
+from tests.sim.clients import Committed, Consumer, Producer
 from tests.sim.faults import Faults
 from tests.sim.history import History, Key
-from tests.sim.loop import CURRENT
+from tests.sim.loop import CURRENT, Deadlock
+from tests.sim.members import Member, Worker
 from tests.sim.world import Node, Violation, World
 
-TOPIC = "t"
+TOPIC, OUTPUT, GROUP = "t", "o", "g"
 START_S = 30.0
 PEACE_S = 60.0
 """Until all is well again after the last fault."""
@@ -36,8 +37,8 @@ class Outcome(NamedTuple):
     digest: str
     failure: str | None
     notes: list[str]
-    acked: int
-    virtual_s: float
+    told: str
+    """What was acknowledged, read, committed and put out."""
 
 
 class Run:
@@ -48,20 +49,40 @@ class Run:
         chance = world.chance
         self.history = History(world.blame)
         self.keys: list[Key] = [(TOPIC, index) for index in range(chance.choice((1, 2, 3)))]
+        self.output: list[Key] = []
+        self.kind = chance.choice(("logs", "logs", "group", "transactions", "transactions"))
         self.length_s = chance.choice((8.0, 15.0, 25.0))
+        rates = (1.0, 3.0, 8.0) if self.kind == "logs" else (1.0, 2.0)
         self.producers = [
             Producer(
                 world,
                 self.history,
                 number,
                 self.keys,
-                rate=chance.choice((1.0, 3.0, 8.0)),
+                rate=chance.choice(rates),
                 window=chance.choice((1, 2, 5)),
             )
             for number in range(chance.choice((1, 2)))
         ]
         self.consumers = [Consumer(world, self.history, 10, self.keys)]
-        self.clients = [*self.producers, *self.consumers]
+        self.members = self._members()
+        world.mortals = [*self.consumers, *self.members]
+        self.clients = [*self.producers, *self.consumers, *self.members]
+
+    def _members(self) -> list[Member]:
+        """Of the one group that there may be."""
+        world, history, chance = self.world, self.history, self.world.chance
+        if self.kind == "logs":
+            return []
+        count = chance.choice((1, 2, 3))
+        if self.kind == "group":
+            return [Member(world, history, 20 + n, GROUP, self.keys) for n in range(count)]
+        self.output = [(OUTPUT, 0), (OUTPUT, 1)]
+        self.consumers.append(Committed(world, history, 11, self.output))
+        return [
+            Worker(world, history, 20 + n, GROUP, self.keys, self.output, chance.choice((1, 2)))
+            for n in range(count)
+        ]
 
     def __call__(self) -> Outcome:
         world = self.world
@@ -69,11 +90,22 @@ class Run:
         try:
             with self._watching():
                 world.run(self._main())
-        except Violation as violation:
+        except (Violation, Deadlock) as violation:
             failure = str(violation)
             self._describe()
-        acked = sum(len(records) for records in self.history.acked.values())
-        return Outcome(world.seed, world.digest, failure, world.notes, acked, world.loop.time())
+        return Outcome(world.seed, world.digest, failure, world.notes, self._told())
+
+    def _told(self) -> str:
+        history = self.history
+        counts = {
+            "acknowledged": sum(map(len, history.acked.values())),
+            "read": len(history.read),
+            "generations": len({generation for _, generation, _ in history.owners}),
+            "committed": sum(history.commits.values()),
+            "put out": len(history.output),
+        }
+        told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+        return f"{self.kind}, {self.world.loop.time():.0f} virtual s: {told}"
 
     @contextmanager
     def _watching(self) -> Iterator[None]:
@@ -118,6 +150,8 @@ class Run:
         assert first.life is not None and first.server is not None
         with first.life.running():
             topics = [TopicSpec(TOPIC, len(self.keys), {})]
+            if self.output:
+                topics.append(TopicSpec(OUTPUT, len(self.output), {}))
             await world.loop.create_task(first.server.declare(topics))
 
     async def _pass(self, seconds: float) -> None:
@@ -139,11 +173,7 @@ class Run:
         )
         await world.until(self._in_sync, PEACE_S, "all replicas are in sync")
         await world.until(
-            lambda: all(
-                c.positions.get(k) == self._end(k) for c in self.consumers for k in self.keys
-            ),
-            PEACE_S,
-            "consumers have read everything",
+            lambda: self._in_sync() and self._all_read(), PEACE_S, "everything is read and put out"
         )
         world.note("settled")
 
@@ -155,14 +185,36 @@ class Run:
         return -1 if first is None or first.log is None else int(first.log.end_offset)
 
     def _in_sync(self) -> bool:
-        return all(self._is_in_sync(key) for key in self.keys)
+        """Whether replicas are equal, and no transaction is open."""
+        return all(self._is_in_sync(key) for key in self._all_keys())
+
+    def _all_read(self) -> bool:
+        """Whether consumers and the group's commits have come to the ends."""
+        commits = self.history.commits
+        return all(
+            consumer.positions.get(key) == self._end(key)
+            for consumer in self.consumers
+            for key in consumer.keys
+        ) and (
+            not self.members
+            or all(commits.get((GROUP, key), 0) == self._end(key) for key in self.keys)
+        )
+
+    def _all_keys(self) -> list[Key]:
+        """Every partition, those of internal topics too."""
+        keys: dict[Key, None] = {}
+        for node in self.world.nodes:
+            if node.up and node.server is not None:
+                for name, partitions in node.server.node.replicas.topics.items():
+                    keys |= dict.fromkeys((name, index) for index in partitions)
+        return list(keys)
 
     def _describe(self) -> None:
         """How each node sees each partition, for the story of a run that failed."""
         for node in self.world.nodes:
             controller = self._is_controller(node)
             self.world.note(f"{node}: up {node.up}, controller {controller}")
-            for key in self.keys:
+            for key in self._all_keys():
                 partition = node.partition(*key)
                 if partition is None:
                     continue
@@ -175,7 +227,7 @@ class Run:
         replicas = self._replicas(key)
         if any(r is None or r.log is None for r in replicas):
             return False
-        ends = {(r.log.end_offset, r.log.high_watermark) for r in replicas}
+        ends = {(r.log.end_offset, r.log.last_stable_offset) for r in replicas}
         leaders = [r for r in replicas if r.is_leader]
         return (
             len(ends) == 1
@@ -231,11 +283,18 @@ class Run:
     # --- the end
 
     def _judge(self) -> None:
-        for key in self.keys:
+        logs: dict[Key, bytes] = {}
+        for key in self._all_keys():
             contents = [_content(node, key) for node in self.world.nodes]
             if any(content != contents[0] for content in contents[1:]):
                 self.world.blame(f"the replicas of {key} are not equal")
-            self.history.judge(key, contents[0])
+            logs[key] = contents[0]
+        for key in self.keys:
+            self.history.judge(key, logs[key])
+        if self.output:
+            self.history.judge_output(
+                {key: logs[key] for key in self.keys}, {key: logs[key] for key in self.output}
+            )
 
 
 def _content(node: Node, key: Key) -> bytes:

@@ -11,7 +11,7 @@ import logging
 import os
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import broker.connections
@@ -23,6 +23,9 @@ from storage.filesystem import MemoryFileSystem
 from tests.sim.keeper import ADDRESS, Keeper
 from tests.sim.loop import Incarnation, SimClock, SimLoop
 from tests.sim.network import Network
+
+if TYPE_CHECKING:
+    from tests.sim.clients import Client
 
 SESSION_S = 4.0
 PORT = 9092
@@ -186,6 +189,8 @@ class World:
         self.network = Network(self.loop)
         self.keeper = Keeper(self.loop, self.network, SESSION_S)
         self.nodes = [Node(self, number) for number in range(nodes)]
+        self.mortals: list[Client] = []
+        """Clients that may be killed and paused."""
         self.notes: list[str] = []
         self.problems: list[str] = []
         """What is wrong already, before anybody looked."""
