@@ -2,6 +2,7 @@
 replaced one by the other on the same data, and looked at through the protocol.
 """
 
+import json
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -179,13 +180,17 @@ class MixedCluster(ProcessCluster):
         return found
 
     def _settled_controller(self, end: float) -> int:
-        """Who is the controller, when all brokers are of one mind."""
+        """Who is the controller, when that is in ZooKeeper and all brokers have heard it."""
         while True:
             running = [i for i, broker in self.brokers.items() if broker.running]
-            known = {self.metadata_of(broker_id).controller_id for broker_id in running}
-            if len(known) == 1 and known != {-1}:
-                return known.pop()
-            assert time.monotonic() < end, f"they do not agree on the controller: {known}"
+            told = {self.metadata_of(broker_id).controller_id for broker_id in running}
+            try:
+                node, _ = self.zookeeper.get("/controller")
+                if told == {found := int(json.loads(node)["brokerid"])}:
+                    return found
+            except NoNodeError:
+                pass
+            assert time.monotonic() < end, f"they do not agree on the controller: {told}"
             time.sleep(0.05)
 
     def leaders(self, topic: str) -> dict[int, int]:
