@@ -6,6 +6,7 @@ They are kept as text and parsed when first asked for; what is given is checked 
 """
 
 import logging
+import os
 import socket
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
@@ -115,6 +116,7 @@ class BrokerConfig:
     control_plane_listener_name: str | None
     broker_id: int
     log_dirs: tuple[str, ...]
+    """Absolute paths."""
     log_config: LogConfig
     """What a topic has that sets nothing itself."""
     memo: dict[object, Any]
@@ -340,7 +342,9 @@ class BrokerConfig:
         values["inter_broker_listener_name"] = found.inter_broker
         values["control_plane_listener_name"] = found.control_plane
         text = self.value("log.dirs")
-        values["log_dirs"] = tuple(split_list(text if text is not None else str(self.log_dir)))
+        dirs = split_list(text if text is not None else str(self.log_dir))
+        # As clients hear of them, and name them.
+        values["log_dirs"] = tuple(map(os.path.abspath, dirs))
         values["log_config"] = self._log_config()
         values["memo"] = {}
 

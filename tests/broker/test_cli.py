@@ -37,7 +37,7 @@ def test_start_without_anything(started: Any) -> None:
     assert cli.main(["start"]) == 0
     ((config, memory, topics),) = started
     assert str(config.listeners[0]) == "PLAINTEXT://127.0.0.1:9092"
-    assert config.log_dirs == ("odradek-data",)
+    assert config.log_dirs == (str(Path("odradek-data").absolute()),)
     assert config.group_initial_rebalance_delay_ms == 0
     assert (memory, topics) == (False, [])
 

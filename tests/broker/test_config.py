@@ -64,6 +64,9 @@ def test_unknown_attributes() -> None:
 def test_several_directories() -> None:
     assert BrokerConfig({"log.dirs": "/a, /b"}).log_dirs == ("/a", "/b")
     assert BrokerConfig({"log.dir": "/c"}).log_dirs == ("/c",)
+    here = Path.cwd()
+    dirs = BrokerConfig({"log.dirs": "data/a,./b"}).log_dirs
+    assert dirs == (str(here / "data/a"), str(here / "b"))
 
 
 @pytest.mark.parametrize(
