@@ -169,7 +169,8 @@ def imbalanced(state: State, percentage: int) -> list[Key]:
     """Partitions to give back to their preferred leaders: those of brokers that lead too few.
 
     A broker is balanced as long as no more than `percentage` of the partitions that it should lead
-    are led by others (leader.imbalance.per.broker.percentage).
+    are led by others (leader.imbalance.per.broker.percentage). Partitions that are being reassigned
+    count as well: the first replica of the target may take over before the others have caught up.
     """
     should: dict[int, int] = {}
     strays: dict[int, list[Key]] = {}
@@ -195,8 +196,6 @@ def _may_return(state: State, key: Key, head: int) -> bool:
     return (
         partition is not None
         and partition.state is not None
-        and not partition.assignment.adding
-        and not partition.assignment.removing
         and head in partition.state.isr
         and state.online(head, key)
     )

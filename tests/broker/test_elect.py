@@ -188,6 +188,16 @@ def test_balance_is_looked_at_broker_by_broker() -> None:
     assert imbalanced(state, 10) == []
 
 
+def test_a_partition_on_its_way_is_given_to_the_first_of_its_target() -> None:
+    state = cluster({KEY: ((1, 0, 2), 0, (0, 1))})
+    partition = state.partition(KEY)
+    assert partition is not None
+    partition.assignment = Assignment((1, 0, 2), adding=(2,))
+    assert imbalanced(state, 10) == [KEY]
+    partition.assignment = Assignment((2, 0, 1), adding=(2,), removing=(1,))
+    assert imbalanced(state, 10) == [], "not in sync yet"
+
+
 # --- as recorded ----------------------------------------------------------------------------------
 
 
