@@ -239,6 +239,28 @@ class ConfigStore:
             for listener in self._listeners:
                 listener(kind, name)
 
+    # --- reading from the store ------------------------------------------------------------------
+
+    async def current(self, kind: str, names: Iterable[str]) -> dict[str, Overrides]:
+        """What these entities set, as the store has it now: what is in memory may lag behind a
+        change that was made through another broker. From memory while the store cannot be reached.
+        """
+        found = {name: self.overrides(kind, name) for name in names}
+        if not self._session.is_set():
+            return found
+        paths = [layout.config_path(kind, name) for name in found]
+        try:
+            nodes = await self._store.get_many(paths)
+        except StoreError as error:
+            log.warning("configurations could not be read: %s", error)
+            return found
+        for name, path, node in zip(found, paths, nodes, strict=True):
+            try:
+                found[name] = NOTHING if node is None else layout.decode_config(path, node[0])
+            except layout.BadContent as error:
+                log.warning("configuration ignored: %s", error)
+        return found
+
     # --- topics that come and go -----------------------------------------------------------------
 
     async def ensure_topics(self, names: Iterable[str]) -> None:

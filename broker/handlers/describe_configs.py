@@ -4,20 +4,22 @@
 Versions 0-4: 1 sources and synonyms (KIP-226); 2 throttling after the answer (KIP-219); 3 types
 and documentation (KIP-569); 4 flexible. Broker loggers are KIP-412, client metrics KIP-714.
 
-A broker answers for itself, and under the name "" for the dynamic settings of all brokers. In
+A broker answers for itself, and under the name "" for the dynamic settings of all brokers. What a
+topic sets is read from the store, so that a change shows on every broker once it is answered. In
 version 0 is_default is never set, as in Apache Kafka 3.9. Keys that do not exist are left out; an
 empty list of keys means all, like null. One resource of an unknown type refuses all. Client
 metrics and groups are answered as by Apache Kafka 4.4 (3.9 has them in KRaft mode only). Left out:
 authorization.
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Awaitable, Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from broker import logging_setup
 from broker.cluster import layout
 from broker.cluster.configs import CLIENT_METRICS as CLIENT_METRICS_KIND
 from broker.cluster.configs import GROUPS as GROUPS_KIND
+from broker.cluster.configs import TOPICS, Overrides
 from broker.config import (
     DEFAULT,
     DYNAMIC_DEFAULT,
@@ -61,15 +63,33 @@ class _Entry(NamedTuple):
 
 def handle(
     node: "Node", context: "Context", request: DescribeConfigsRequest
-) -> DescribeConfigsResponse:
+) -> DescribeConfigsResponse | Awaitable[DescribeConfigsResponse]:
     """Answer every resource by itself, unless one is of a type that has no settings here."""
     unknown = {r.resource_type for r in request.resources}.difference(Resource)
     if unknown:
         return DescribeConfigsResponse(
             results=[_refused_for(resource, min(unknown)) for resource in request.resources]
         )
+    known = node.metadata.view.topics
+    topics = [
+        r.resource_name
+        for r in request.resources
+        if r.resource_type == Resource.TOPIC and r.resource_name in known
+    ]
+    return _with_topics(node, request, topics) if topics else _answer(node, request, {})
+
+
+async def _with_topics(
+    node: "Node", request: DescribeConfigsRequest, topics: list[str]
+) -> DescribeConfigsResponse:
+    return _answer(node, request, await node.configs.current(TOPICS, topics))
+
+
+def _answer(
+    node: "Node", request: DescribeConfigsRequest, topics: Mapping[str, Overrides]
+) -> DescribeConfigsResponse:
     return DescribeConfigsResponse(
-        results=[_result(node, request, resource) for resource in request.resources]
+        results=[_result(node, request, resource, topics) for resource in request.resources]
     )
 
 
@@ -83,14 +103,20 @@ def _refused_for(resource: DescribeConfigsResource, unknown: int) -> DescribeCon
 
 
 def _result(
-    node: "Node", request: DescribeConfigsRequest, resource: DescribeConfigsResource
+    node: "Node",
+    request: DescribeConfigsRequest,
+    resource: DescribeConfigsResource,
+    topics: Mapping[str, Overrides],
 ) -> DescribeConfigsResult:
     result = DescribeConfigsResult(
         resource_type=resource.resource_type, resource_name=resource.resource_name
     )
     keys = frozenset(resource.configuration_keys or ())
     try:
-        result.configs = _configs(node, request, resource, keys)
+        if resource.resource_type == Resource.TOPIC:
+            result.configs = _topic(node, request, resource.resource_name, keys, topics)
+        else:
+            result.configs = _configs(node, request, resource, keys)
     except Refused as refused:
         result.error_code = refused.refusal.code
         result.error_message = refused.refusal.message or ""
@@ -106,11 +132,6 @@ def _configs(
     kind, name = resource.resource_type, resource.resource_name
     if kind == Resource.BROKER_LOGGER:
         return _loggers(node, name, keys)
-    if kind == Resource.TOPIC:
-        check_name(name)
-        if name not in node.metadata.view.topics:
-            raise Refused(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
-        return _topic(node, request, name, keys)
     entries: Iterable[_Entry]
     if kind == Resource.BROKER:
         single = broker_name(node.config, name, empty=True) is not None
@@ -145,13 +166,20 @@ def _shown(request: DescribeConfigsRequest, entry: _Entry) -> DescribeConfigsRes
 
 
 def _topic(
-    node: "Node", request: DescribeConfigsRequest, topic: str, keys: Collection[str]
+    node: "Node",
+    request: DescribeConfigsRequest,
+    topic: str,
+    keys: Collection[str],
+    topics: Mapping[str, Overrides],
 ) -> list[DescribeConfigsResourceResult]:
     """A topic's own settings over what every topic has; the latter is shared by all answers, since
     tools ask for thousands of topics at once.
     """
+    check_name(topic)
+    if topic not in topics:
+        raise Refused(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
     config = node.config
-    overrides = node.configs.topic(topic)
+    overrides = topics[topic]
     about = ("topics described", request.include_synonyms, request.include_documentation)
     common: list[DescribeConfigsResourceResult] | None = config.memo.get(about)
     if common is None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from broker import logging_setup
+from broker.cluster.layout import encode_config
 from broker.cluster.local import LocalStore
 from broker.cluster.store import ConnectionLoss
 from broker.controller.topics import Defaults, TopicWish
@@ -193,6 +194,11 @@ async def test_a_topics_logs_hear_of_it(broker: Broker) -> None:
     assert (topic, config.retention_ms) == ("t", 7)
     await broker.change(TOPIC, "t", ("retention.ms", DELETE, None))
     assert broker.logs.given[1] == ("t", LogConfig.from_strings({"retention.ms": "-1"}))
+
+
+async def test_a_change_made_through_another_broker_is_described_at_once(broker: Broker) -> None:
+    await broker.part.store.set("/config/topics/t", encode_config({"retention.ms": "77"}))
+    assert await broker.told(TOPIC, "t", "retention.ms") == {"retention.ms": ("77", 1)}
 
 
 async def test_a_brokers_change_reaches_all_logs(broker: Broker) -> None:

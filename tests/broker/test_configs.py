@@ -184,3 +184,24 @@ async def test_a_store_that_is_away_is_told_to_the_writer(pair: Pair) -> None:
     await pair.nodes[0].store.close()
     with pytest.raises(StoreError):
         await pair.a.put("topics", "t", {})
+
+
+async def test_what_others_have_written_is_there_to_be_read_before_it_is_told(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await pair.b.put("topics", "t", {"retention.ms": "1"})
+    # A change of which no notice has come yet.
+    tree = pair.nodes[0].store
+    await tree.set("/config/topics/t", layout.encode_config({"retention.ms": "2"}))
+    assert pair.b.topic("t") == {"retention.ms": "1"}
+    assert await pair.b.current("topics", ["t", "none"]) == {
+        "t": {"retention.ms": "2"},
+        "none": {},
+    }
+    assert pair.b.topic("t") == {"retention.ms": "1"}, "the notice brings it"
+
+    async def unreachable(_: object) -> None:
+        raise StoreError("/config/topics/t", "unreachable")
+
+    monkeypatch.setattr(pair.nodes[1].store, "get_many", unreachable)
+    assert await pair.b.current("topics", ["t"]) == {"t": {"retention.ms": "1"}}
