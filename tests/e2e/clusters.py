@@ -52,17 +52,11 @@ def cluster(kind: str, path: Path) -> Iterator[str]:
         finally:
             brokers.end()
         return
-    given = arguments()
-    if kind == THREE:
-        given = [
-            "--brokers",
-            "3",
-            *given,
-            *(w for i in REPLICATED.items() for w in ("--set", "=".join(i))),
-        ]
+    given = ["--brokers", "3", *arguments(**REPLICATED)] if kind == THREE else arguments()
     with Server(path / "data", arguments=given) as server:
         yield server.bootstrap
         assert server.running, f"the broker died during the tests:\n{server.log_text()[-4000:]}"
+        server.stop(60)
 
 
 def run(kind: str, tests: Sequence[str]) -> subprocess.CompletedProcess[str]:

@@ -20,7 +20,7 @@ from tests.e2e.clients.python_confluent import Confluent
 from tests.e2e.corpus import Item, base_timestamp
 from tests.e2e.members.base import Place
 from tests.e2e.members.producers import PRODUCERS, Fenced, TransactionalProducer
-from tests.kit.wire import Wire, batch
+from tests.kit.wire import Wire, batch, leader_of
 
 with warnings.catch_warnings():
     # kafka-python's import still calls importlib.resources.read_text, deprecated in Python 3.11
@@ -162,7 +162,8 @@ def last_stable_offset(bootstrap: str, topic: str) -> int:
         isolation_level=1,
         topics=[ListOffsetsTopic(name=topic, partitions=[asked])],
     )
-    with Wire(bootstrap) as wire:
+    _, leader = leader_of(bootstrap, topic)
+    with Wire(leader) as wire:
         return int(wire.call(request, 5).topics[0].partitions[0].offset)
 
 
@@ -274,7 +275,8 @@ def test_a_hanging_transaction_is_found_and_aborted(
 ) -> None:
     """A batch that no coordinator knows of (KIP-664); only without verification (KIP-890)."""
     verification = "transaction.partition.verification.enable"
-    broker = str(admin.describe_cluster()["controller_id"])
+    leader, address = leader_of(bootstrap, topic)
+    broker = str(leader)
     admin.alter_configs(
         [ConfigResource(ConfigResourceType.BROKER, broker, {verification: "false"})]
     )
@@ -293,7 +295,7 @@ def test_a_hanging_transaction_is_found_and_aborted(
             transactional_id="nobody", acks=-1, timeout_ms=5000, topic_data=[data]
         )
         end = time.monotonic() + 20
-        with Wire(bootstrap) as wire:
+        with Wire(address) as wire:
             # the change of the setting takes a moment
             while True:
                 (answer,) = wire.call(request, 9).responses[0].partition_responses

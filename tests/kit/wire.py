@@ -19,6 +19,7 @@ from protocol.header import (
     encode_request_header,
     response_header_version,
 )
+from protocol.messages.metadata import MetadataRequest, MetadataRequestTopic, MetadataResponse
 
 Address = tuple[str, int]
 Headers = Sequence[tuple[str, bytes | None]]
@@ -33,7 +34,8 @@ class NoAnswer(Exception):
 
 
 def address_of(bootstrap: str) -> Address:
-    """`host:port` as a socket address."""
+    """`host:port` as a socket address; of several the first one."""
+    bootstrap = bootstrap.partition(",")[0]
     host, _, port = bootstrap.rpartition(":")
     return host, int(port)
 
@@ -151,6 +153,19 @@ class Wire:
             if not part:
                 raise ConnectionClosed(f"after {len(self._received)} of {size} bytes")
             self._received += part
+
+
+def leader_of(bootstrap: str, topic: str, index: int = 0) -> tuple[int, str]:
+    """Id and `host:port` of the broker that leads a partition."""
+    asked = MetadataRequest([MetadataRequestTopic(name=topic)], allow_auto_topic_creation=False)
+    with Wire(bootstrap) as wire:
+        answer: MetadataResponse = wire.call(asked, 9)
+    (leader,) = [
+        partition.leader_id
+        for partition in answer.topics[0].partitions
+        if partition.partition_index == index
+    ]
+    return leader, next(f"{b.host}:{b.port}" for b in answer.brokers if b.node_id == leader)
 
 
 def batch(
