@@ -87,6 +87,7 @@ class Reign:
         self._outboxes: dict[int, Outbox] = {}
         self._gone: dict[str, list[asyncio.Future[None]]] = {}
         self._balancer: asyncio.TimerHandle | None = None
+        self._telling: asyncio.Task[None] | None = None
         self.moves = Moves(self)
 
     def later(self, name: str, event: Event) -> None:
@@ -148,6 +149,8 @@ class Reign:
         outboxes, self._outboxes = self._outboxes, {}
         for outbox in outboxes.values():
             await outbox.close()
+        if self._telling is not None:
+            await self._telling
         for name in list(self._gone):
             self._let_go(name)
 

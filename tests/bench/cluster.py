@@ -26,6 +26,8 @@ AT_ONCE = 100
 """Topics of one request."""
 EVERY = 50
 """Of so many topics one is looked at while something goes on; all of them when it seems over."""
+FIRST_EPOCH = 1
+"""Of the controller that a new cluster elects."""
 PATIENCE_S = 180.0
 DEFAULTS = {"zookeeper.session.timeout.ms": "18000", "replica.lag.time.max.ms": "30000"}
 """Apache Kafka's: tests have shorter ones."""
@@ -44,10 +46,8 @@ def many_partitions(runs: int) -> Iterator[Figure]:
             try:
                 cluster.start()
                 create.values.append(_create(cluster))
-                print("created", create.values)
                 dead = cluster.controller()
                 failover.values.append(_fail_over(cluster, dead))
-                print("failover", failover.values)
                 again.values.append(_restart(cluster, dead))
             finally:
                 cluster.end()
@@ -69,15 +69,20 @@ def _create(cluster: ProcessCluster) -> float:
 
 
 def _fail_over(cluster: ProcessCluster, dead: int) -> float:
-    """From the end of the controller's session, which is when its death is noticed, until every
-    other broker has been told of all new leaders.
+    """From the end of the controller's session, which is when its death is noticed, until the new
+    one says that it has told every broker.
     """
+    said = f"all brokers know what controller epoch {FIRST_EPOCH + 1} began with"
     cluster.brokers[dead].kill()
     _until_gone(cluster.connect, dead)
     began = time.monotonic()
-    return _until_all(
+    others = [broker for broker in cluster.brokers.values() if broker.running]
+    cluster.until(said, lambda: any(said in b.log_text() for b in others), PATIENCE_S)
+    spent = time.monotonic() - began
+    _until_all(
         cluster, began, lambda topic: all(p.leader_id not in (dead, -1) for p in topic.partitions)
     )
+    return spent
 
 
 def _until_gone(connect: str, broker_id: int) -> None:

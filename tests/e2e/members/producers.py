@@ -83,6 +83,11 @@ class ConfluentProducer(TransactionalProducer):
             assert self.client.flush(DEADLINE) == 0
         except KafkaException as error:
             raise _confluent(error.args[0]) from error
+        except SystemError as error:
+            # or while the callback runs
+            if not isinstance(error.__cause__, KafkaException):
+                raise
+            raise _confluent(error.__cause__.args[0]) from error
         if problems[0] is not None:
             raise _confluent(problems[0])
 
