@@ -3,8 +3,8 @@
 A `Plan` is first written to the store (fenced, conditional on each partition's version), then
 applied to the state, then told: brokers never hear of a leader that is not in the store. Rules are
 those of Apache Kafka's ZooKeeper controller: a leader comes from the committed ISR, each change of
-leader or ISR made here raises the leader epoch by one (by two where a new controller replaces a
-dead leader), a partition without a live ISR member has leader -1 and keeps its ISR.
+leader or ISR made here raises the leader epoch by one (a new controller's by one for each that is
+away, too), a partition without a live ISR member has leader -1 and keeps its ISR.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -73,13 +73,8 @@ def new_partitions(state: State, keys: Iterable[Key]) -> Plan:
     return plan
 
 
-def settle(
-    state: State, keys: Iterable[Key], unclean: Unclean = never, *, takes_over: bool = False
-) -> Plan:
-    """Bring leaders and ISRs in line with the brokers that are there; elect where needed.
-
-    `takes_over`: for a controller that has just been elected.
-    """
+def settle(state: State, keys: Iterable[Key], unclean: Unclean = never) -> Plan:
+    """Bring leaders and ISRs in line with the brokers that are there; elect where needed."""
     plan = Plan()
     for key in keys:
         partition = state.partition(key)
@@ -88,19 +83,11 @@ def settle(
         if partition.state is None:
             _merge(plan, new_partitions(state, [key]))
             continue
-        now = partition.state
-        changed = _settled(state, key, partition, now, unclean)
+        changed = _settled(state, key, partition, partition.state, unclean)
         if changed is not None:
-            if takes_over and _replaced(now.leader, changed.leader):
-                # Apache Kafka first takes the dead leader out, then elects: two changes.
-                changed = changed._replace(leader_epoch=changed.leader_epoch + 1)
             plan.changes[key] = changed
             plan.notices.leads(key, _reachable(state, key, partition))
     return plan
-
-
-def _replaced(before: int, after: int) -> bool:
-    return before != after and NO_LEADER not in (before, after)
 
 
 def _settled(
@@ -142,10 +129,31 @@ def take_over(state: State, unclean: Unclean = never) -> Plan:
     The brokers have heard who is alive before (`announce_brokers`): a follower refuses a leader
     that is not in its metadata.
     """
-    plan = settle(state, list(state.all_keys()), unclean, takes_over=True)
+    plan = settle(state, list(state.all_keys()), unclean)
+    for key in state.all_keys():
+        _count_the_dead(state, key, plan)
     _tell_hosted(state, plan, set(state.brokers))
     plan.notices.everything |= set(state.brokers)
     return plan
+
+
+def _count_the_dead(state: State, key: Key, plan: Plan) -> None:
+    """Apache Kafka's new controller first takes every replica that is away out of the ISR, each
+    with an epoch of its own and the last one too, although it stays in, and elects then. Here it is
+    one change with the epoch that comes of it.
+    """
+    partition = state.partition(key)
+    if partition is None or partition.state is None or key[0] in state.deletions:
+        return
+    now = partition.state
+    away = sum(not state.online(broker_id, key) for broker_id in now.isr)
+    if not away:
+        return
+    settled = plan.changes.get(key, now)
+    elected = settled.leader not in (now.leader, NO_LEADER)
+    epoch = now.leader_epoch + away + elected
+    plan.changes[key] = settled._replace(leader_epoch=epoch, controller_epoch=state.epoch)
+    plan.notices.leads(key, _reachable(state, key, partition))
 
 
 def announce_brokers(state: State) -> Notices:

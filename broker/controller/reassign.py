@@ -195,7 +195,8 @@ def led_by_target(state: State, key: Key) -> Leadership | None:
 
 def without(state: State, key: Key, gone: Sequence[int]) -> Leadership | None:
     """The ISR without replicas that are not assigned any more, and another leader if it was one of
-    them; None if it is so already. The last of an ISR stays in it."""
+    them; None if it is so already. The last of an ISR stays in it. Each that leaves costs an epoch,
+    as in Apache Kafka, which takes them out one by one."""
     partition = state.partition(key)
     if partition is None or partition.state is None:
         return None
@@ -204,9 +205,8 @@ def without(state: State, key: Key, gone: Sequence[int]) -> Leadership | None:
     leader = _first(state, key, partition, isr) if now.leader in gone else now.leader
     if isr == now.isr and leader == now.leader:
         return None
-    return now._replace(
-        leader=leader, leader_epoch=now.leader_epoch + 1, isr=isr, controller_epoch=state.epoch
-    )
+    epoch = now.leader_epoch + max(1, sum(b in gone for b in now.isr))
+    return now._replace(leader=leader, leader_epoch=epoch, isr=isr, controller_epoch=state.epoch)
 
 
 def _first(state: State, key: Key, partition: Partition, isr: Sequence[int]) -> int:
