@@ -4,12 +4,14 @@ Versions 0-3: 1 leader recovery state (KIP-704); 2 topic ids for names, INELIGIB
 there was OPERATION_NOT_ATTEMPTED (KIP-841); 3 broker epochs of the ISR's members (KIP-903), which
 ZooKeeper mode does not look at.
 
-Asked of a broker that is not the controller: NOT_CONTROLLER. Left out: authorization.
+Asked of a broker that is not the controller: NOT_CONTROLLER. A recovery state that there is not:
+UNKNOWN_SERVER_ERROR. Left out: authorization.
 """
 
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
+from broker.context import ApiError
 from broker.controller.run import NotController
 from broker.controller.topics import Refused
 from protocol.errors import ErrorCode
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from broker.controller.elect import Wish
     from broker.controller.service import IsrAnswer
 
+RECOVERY_STATES = (0, 1)
 IDS_SINCE = 2
 EPOCHS_SINCE = 3
 
@@ -79,6 +82,11 @@ def _wish(name: str, version: int, asked: RequestPartitionData) -> "Wish":
         isr = tuple(broker.broker_id for broker in asked.new_isr_with_epochs)
     else:
         isr = tuple(asked.new_isr)
+    if asked.leader_recovery_state not in RECOVERY_STATES:
+        raise ApiError(
+            ErrorCode.UNKNOWN_SERVER_ERROR,
+            f"There is no leader recovery state {asked.leader_recovery_state}.",
+        )
     return Wish(
         (name, asked.partition_index),
         asked.leader_epoch,
