@@ -8,9 +8,11 @@ other.
 from collections.abc import Sequence
 from struct import Struct
 
+from broker.cluster.view import NodeEndpoint
 from broker.sessions import FetchedPartition
 from protocol.compiler import write_uvarint
 from protocol.errors import ErrorCode
+from protocol.leader_wire import write_endpoints, write_leader
 from storage.log import LogSlice
 
 FLEXIBLE_SINCE = 12
@@ -24,11 +26,10 @@ _INDEX_TO_STABLE = Struct(">ihqq")
 _INDEX_TO_WATERMARK = Struct(">ihq")
 _ABORTED = Struct(">qq")
 _EPOCH_END = Struct(">iq")
-_LEADER = Struct(">ii")
 NO_RECORDS = b""
 NULL = b"\xff\xff\xff\xff"
 
-Endpoint = tuple[int, str, int, str | None]
+Endpoint = NodeEndpoint
 """Broker id, host, port, rack."""
 
 
@@ -125,7 +126,7 @@ def encode_response(
         if flexible:
             out.append(0)
     if flexible:
-        _end_tags(out, endpoints)
+        write_endpoints(out, endpoints)
     if out:
         pieces.append(bytes(out))
     return _with_length(pieces)
@@ -221,29 +222,7 @@ def _partition_tags(out: bytearray, answer: PartitionAnswer) -> None:
         out += _EPOCH_END.pack(*diverging)
         out.append(0)
     if leader is not None:
-        out += b"\x01\x09"
-        out += _LEADER.pack(*leader)
-        out.append(0)
-
-
-def _end_tags(out: bytearray, endpoints: Sequence[Endpoint]) -> None:
-    if not endpoints:
-        out.append(0)
-        return
-    nodes = bytearray()
-    write_uvarint(nodes, len(endpoints) + 1)
-    for broker_id, host, port, rack in endpoints:
-        nodes += _INT32.pack(broker_id)
-        _text(nodes, host)
-        nodes += _INT32.pack(port)
-        if rack is None:
-            nodes.append(0)
-        else:
-            _text(nodes, rack)
-        nodes.append(0)
-    out += b"\x01\x00"
-    write_uvarint(out, len(nodes))
-    out += nodes
+        write_leader(out, 1, leader)
 
 
 def _text(out: bytearray, text: str) -> None:

@@ -6,11 +6,13 @@ records where they are; a topic keeps its encoded name (or id), which the answer
 byte.
 """
 
+from collections.abc import Sequence
 from struct import Struct
 from struct import error as struct_error
 
 from protocol.compiler import read_uvarint, write_uvarint
 from protocol.errors import Malformed
+from protocol.leader_wire import write_endpoints, write_leader
 from protocol.wire import ZERO_UUID
 
 FLEXIBLE_SINCE = 9
@@ -91,6 +93,7 @@ class PartitionResult:
 
     __slots__ = (
         "base_offset",
+        "current_leader",
         "error_code",
         "error_message",
         "index",
@@ -107,6 +110,8 @@ class PartitionResult:
         self.log_start_offset = -1
         self.record_errors: list[tuple[int, str | None]] | None = None
         self.error_message: str | None = None
+        self.current_leader: tuple[int, int] | None = None
+        """Id and epoch, from version 10 on."""
 
 
 TopicResult = tuple[bytes, list[PartitionResult]]
@@ -235,13 +240,19 @@ def _skip_tags(data: memoryview, pos: int) -> int:
 
 
 def encode_response(
-    out: bytearray, correlation_id: int, version: int, topics: list[TopicResult]
+    out: bytearray,
+    correlation_id: int,
+    version: int,
+    topics: list[TopicResult],
+    endpoints: Sequence[tuple[int, str, int, str | None]] = (),
 ) -> None:
-    """Appends response header and body."""
+    """Appends response header and body. Current leaders and the brokers they are (id, host, port,
+    rack) are for version 10 and later."""
     out += _INT32.pack(correlation_id)
     if version >= FLEXIBLE_SINCE:
         out.append(0)
         _encode_flexible(out, topics)
+        write_endpoints(out, endpoints)
     else:
         _encode_plain(out, version, topics)
 
@@ -255,7 +266,8 @@ def _encode_flexible(out: bytearray, topics: list[TopicResult]) -> None:
             out += _FIXED.pack(
                 p.index, p.error_code, p.base_offset, p.log_append_time_ms, p.log_start_offset
             )
-            if p.record_errors is None and p.error_message is None:
+            leader = p.current_leader
+            if p.record_errors is None and p.error_message is None and leader is None:
                 out += b"\x01\x00\x00"
                 continue
             errors = p.record_errors or ()
@@ -265,9 +277,13 @@ def _encode_flexible(out: bytearray, topics: list[TopicResult]) -> None:
                 _compact(out, message)
                 out.append(0)
             _compact(out, p.error_message)
-            out.append(0)
+            if leader is None:
+                out.append(0)
+            else:
+                out.append(1)
+                write_leader(out, 0, leader)
         out.append(0)
-    out += b"\0\0\0\0\0"
+    out += b"\0\0\0\0"
 
 
 def _compact(out: bytearray, text: str | None) -> None:

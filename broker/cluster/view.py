@@ -28,6 +28,11 @@ TRANSACTIONS_TOPIC = "__transaction_state"
 SHARE_STATE_TOPIC = "__share_group_state"
 INTERNAL_TOPICS = frozenset((OFFSETS_TOPIC, TRANSACTIONS_TOPIC, SHARE_STATE_TOPIC))
 
+Leadership = tuple[int, int]
+"""Leader and its epoch."""
+NodeEndpoint = tuple[int, str, int, str | None]
+"""Broker id, host, port, rack."""
+
 
 @dataclass(frozen=True, slots=True)
 class BrokerInfo:
@@ -88,6 +93,20 @@ class ClusterView:
         """(host, port) of a live broker on that listener, or None."""
         broker = self.brokers.get(broker_id)
         return None if broker is None else broker.endpoints.get(listener)
+
+    def leader_told(
+        self, topic: str, index: int, listener: str
+    ) -> tuple[Leadership, NodeEndpoint | None] | None:
+        """Who leads a partition, and where that broker is on a listener if it lives: what a client
+        is told along with NOT_LEADER_OR_FOLLOWER (KIP-951). None for an unknown partition."""
+        info = self.partition(topic, index)
+        if info is None:
+            return None
+        place = self.endpoint(info.leader, listener)
+        if place is None:
+            return (info.leader, info.leader_epoch), None
+        rack = self.brokers[info.leader].rack
+        return (info.leader, info.leader_epoch), (info.leader, *place, rack)
 
     def leader(self, topic: str, index: int) -> int:
         """Id of the partition's leader when that broker is alive, else -1."""

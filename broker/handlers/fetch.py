@@ -354,13 +354,12 @@ class FetchCall:
         for answer in answers:
             if answer.error_code not in TELL_LEADER or answer.asked.name is None:
                 continue
-            info = view.partition(answer.asked.name, answer.asked.index)
-            if info is None:
+            told = view.leader_told(answer.asked.name, answer.asked.index, self._listener)
+            if told is None:
                 continue
-            answer.current_leader = (info.leader, info.leader_epoch)
-            place = view.endpoint(info.leader, self._listener)
-            if place is not None:
-                brokers[info.leader] = (info.leader, *place, view.brokers[info.leader].rack)
+            answer.current_leader, endpoint = told
+            if endpoint is not None:
+                brokers[endpoint[0]] = endpoint
         return list(brokers.values())
 
     def _suit_old_client(self, answer: PartitionAnswer) -> None:

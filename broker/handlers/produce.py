@@ -18,13 +18,13 @@ that begin a transaction in their partition (`broker.transactions.verification`)
 A topic or partition named twice is one, the last records that fit count. Transactional batches in
 a request without a transactional id: TRANSACTIONAL_ID_AUTHORIZATION_FAILED for all.
 
-Left out: quotas; the current leader is not told with NOT_LEADER_OR_FOLLOWER.
+Left out: quotas.
 """
 
 from struct import Struct
 from typing import TYPE_CHECKING, Any
 
-from broker.cluster.view import INTERNAL_TOPICS
+from broker.cluster.view import INTERNAL_TOPICS, NodeEndpoint
 from broker.context import Context, Node
 from broker.errors import REFUSALS, code_of
 from broker.partition import Partition
@@ -72,6 +72,10 @@ WITHOUT_LOG_START = (
 )
 """Refusals of the log that do not tell where it starts."""
 
+TELLS_LEADER_SINCE = 10
+Brokers = dict[int, NodeEndpoint]
+"""Where the leaders are that an answer tells, by id."""
+
 Batch = memoryview | None
 """What a request carries for one partition."""
 
@@ -88,6 +92,7 @@ class OneBatch:
         "_appended",
         "_correlation_id",
         "_index",
+        "_origin",
         "_partition",
         "_raw",
         "acks",
@@ -105,13 +110,16 @@ class OneBatch:
         raw: bytes,
         partition: Partition,
         appended: "Appended",
+        origin: tuple[Node, str, int],
     ) -> None:
+        """`origin`: the node, the listener that was asked, and the version."""
         self._correlation_id = correlation_id
         self.acks = acks
         self.timeout_ms = timeout_ms
         self._raw = raw
         self._partition = partition
         self._appended = appended
+        self._origin = origin
 
     def settled(self) -> bool:
         """Whether the batch is as safe as acks asks for (or cannot become so any more)."""
@@ -143,7 +151,11 @@ class OneBatch:
             )
         result = PartitionResult(partition.index)
         _settle(partition, appended, result, self.acks, timed_out)
-        return _frame(self.acks, self._correlation_id, FLEXIBLE_SINCE, [(self._raw, [result])])
+        node, listener, version = self._origin
+        brokers: Brokers = {}
+        _tell_leader(node, listener, version, partition.topic, result, brokers)
+        topics = [(self._raw, [result])]
+        return _frame(self.acks, self._correlation_id, version, topics, brokers)
 
 
 def _waits(partition: Partition, appended: "Appended") -> bool:
@@ -163,20 +175,41 @@ def _settle(
     log = partition.log
     if log is None or appended.last_offset >= log.end_offset:
         result.error_code = int(ErrorCode.KAFKA_STORAGE_ERROR)
-    elif acks == -1 and log.high_watermark <= appended.last_offset:
+        return
+    # It is in the log, whatever became of its replicas.
+    result.base_offset = appended.base_offset
+    result.log_append_time_ms = appended.log_append_time_ms
+    result.log_start_offset = appended.log_start_offset
+    if acks == -1 and log.high_watermark <= appended.last_offset:
         if partition.leader != partition.broker_id:
             result.error_code = int(ErrorCode.NOT_LEADER_OR_FOLLOWER)
         elif timed_out:
             result.error_code = int(ErrorCode.REQUEST_TIMED_OUT)
     elif acks == -1 and partition.is_leader and partition.lost_min_isr:
         result.error_code = int(ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND)
-    else:
-        result.base_offset = appended.base_offset
-        result.log_append_time_ms = appended.log_append_time_ms
-        result.log_start_offset = appended.log_start_offset
 
 
-def _frame(acks: int, correlation_id: int, version: int, topics: list[TopicResult]) -> bytes | None:
+def _tell_leader(
+    node: Node,
+    listener: str,
+    version: int,
+    topic: str,
+    result: PartitionResult,
+    brokers: Brokers,
+) -> None:
+    """Who leads instead, where this broker does not, and, in `brokers`, where that one is."""
+    if version < TELLS_LEADER_SINCE or result.error_code != ErrorCode.NOT_LEADER_OR_FOLLOWER:
+        return
+    told = node.metadata.view.leader_told(topic, result.index, listener)
+    if told is not None:
+        result.current_leader, endpoint = told
+        if endpoint is not None:
+            brokers[endpoint[0]] = endpoint
+
+
+def _frame(
+    acks: int, correlation_id: int, version: int, topics: list[TopicResult], brokers: Brokers
+) -> bytes | None:
     """The response frame. Raises Malformed where acks=0 met a refusal: closing the connection is
     the only way its client learns of it."""
     if acks == 0:
@@ -184,7 +217,7 @@ def _frame(acks: int, correlation_id: int, version: int, topics: list[TopicResul
             raise Malformed("a produce request with acks=0 was refused")
         return None
     out = bytearray(4)
-    encode_response(out, correlation_id, version, topics)
+    encode_response(out, correlation_id, version, topics, list(brokers.values()))
     out[:4] = (len(out) - 4).to_bytes(4, "big")
     return bytes(out)
 
@@ -195,6 +228,7 @@ class ProduceCall:
     """
 
     __slots__ = (
+        "_brokers",
         "_context",
         "_node",
         "_staged",
@@ -219,6 +253,7 @@ class ProduceCall:
         transactional_id, self.acks, self.timeout_ms, topics = decode_request(body, pos, version)
         self._staged: list[tuple[Partition, Appended, PartitionResult]] = []
         self.topics: list[TopicResult] = []
+        self._brokers: Brokers = {}
         self._verification = _verification(node, transactional_id, version)
         self._take(topics, _whole_refusal(topics, transactional_id))
         if self._verification is not None:
@@ -266,11 +301,20 @@ class ProduceCall:
                 return result
             code = refused or self._check_place(name, partition, code)
         if code:
-            result.error_code = int(code)
+            self._say(name, result, code)
             return result
         assert partition is not None and records is not None
         self._stage(partition, records, result)
         return result
+
+    def _say(self, name: str, result: PartitionResult, code: int) -> None:
+        """A partition is refused."""
+        result.error_code = int(code)
+        if code == ErrorCode.NOT_ENOUGH_REPLICAS:
+            log = self._node.logs.get(name, result.index)
+            result.log_start_offset = -1 if log is None else log.log_start_offset
+        listener = self._context.listener
+        _tell_leader(self._node, listener, self.version, name, result, self._brokers)
 
     def _several(
         self, name: str, index: int, several: list[Batch], refusal: int
@@ -436,7 +480,7 @@ class ProduceCall:
             if not code and not verification.vouched(held):
                 code = ErrorCode.INVALID_TXN_STATE
             if code:
-                result.error_code = int(code)
+                self._say(held.topic, result, code)
                 continue
             assert partition is not None
             self._stage(partition, held.records, result)
@@ -455,7 +499,9 @@ class ProduceCall:
         """The response frame; None when none is due. Raises Malformed to close the connection."""
         for partition, appended, result in self._staged:
             _settle(partition, appended, result, self.acks, timed_out)
-        return _frame(self.acks, self.correlation_id, self.version, self.topics)
+            if result.error_code:
+                self._say(partition.topic, result, result.error_code)
+        return _frame(self.acks, self.correlation_id, self.version, self.topics, self._brokers)
 
 
 def _verification(
@@ -522,7 +568,7 @@ def begin(node: Node, context: Context, frame: memoryview, version: int) -> Call
     the pass's write. Raises Malformed. The frame must stay as it is until the pass is written.
     """
     if FLEXIBLE_SINCE <= version < TOPIC_IDS_SINCE:
-        call = _begin_one(node, frame)
+        call = _begin_one(node, context.listener, frame, version)
         if call is not None:
             return call
     header, pos = decode_request_header(frame)
@@ -539,7 +585,7 @@ def _in_transaction(log: "Log", records: memoryview) -> bool:
     return log.producers.has_ongoing_transaction(producer_id, epoch)
 
 
-def _begin_one(node: Node, frame: memoryview) -> OneBatch | None:
+def _begin_one(node: Node, listener: str, frame: memoryview, version: int) -> OneBatch | None:
     """The short way; None, with nothing done, if anything is out of the ordinary or refused."""
     one = read_one(frame)
     if one is None:
@@ -569,4 +615,5 @@ def _begin_one(node: Node, frame: memoryview) -> OneBatch | None:
     if not partition.dirty:
         partition.dirty = True
         replicas.dirty.append(partition)
-    return OneBatch(correlation_id, acks, timeout_ms, raw, partition, appended)
+    origin = (node, listener, version)
+    return OneBatch(correlation_id, acks, timeout_ms, raw, partition, appended, origin)

@@ -3,16 +3,15 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from broker.cluster.view import Leadership, NodeEndpoint
 from broker.shares.sessions import Asked
 from protocol.errors import ErrorCode
 
 if TYPE_CHECKING:
     from broker.cluster.view import ClusterView
 
-Endpoint = tuple[int, str, int, str | None]
-"""Broker id, host, port, rack."""
-Leaders = dict[Asked, tuple[int, int]]
-"""Id and epoch."""
+Endpoint = NodeEndpoint
+Leaders = dict[Asked, Leadership]
 
 TELL_LEADER = (ErrorCode.NOT_LEADER_OR_FOLLOWER, ErrorCode.FENCED_LEADER_EPOCH)
 
@@ -26,10 +25,9 @@ def leaders_of(
     brokers: dict[int, Endpoint] = {}
     for asked, code in codes:
         name = view.names.get(asked.topic_id) if code in TELL_LEADER else None
-        info = view.partition(name, asked.partition) if name is not None else None
-        if info is not None:
-            leaders[asked] = (info.leader, info.leader_epoch)
-            place = view.endpoint(info.leader, listener)
-            if place is not None:
-                brokers[info.leader] = (info.leader, *place, view.brokers[info.leader].rack)
+        told = view.leader_told(name, asked.partition, listener) if name is not None else None
+        if told is not None:
+            leaders[asked], endpoint = told
+            if endpoint is not None:
+                brokers[endpoint[0]] = endpoint
     return leaders, list(brokers.values())

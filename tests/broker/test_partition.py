@@ -151,7 +151,8 @@ def test_what_a_producer_is_told_when_the_isr_has_shrunk(
     p.fetched(1, 1, 0, T)
     assert watermark(p) == 1
     p.commit(isr, 2)
-    call = OneBatch(9, acks, 1000, b"\x02t", p, appended)
+    nobody: Any = None  # who else leads is not told in version 9
+    call = OneBatch(9, acks, 1000, b"\x02t", p, appended, (nobody, "PLAINTEXT", 9))
     assert call.settled()
     frame = call.answer()
     assert frame is not None

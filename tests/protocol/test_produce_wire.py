@@ -9,6 +9,8 @@ from protocol.errors import Malformed
 from protocol.header import decode_request_header
 from protocol.messages.produce import (
     BatchIndexAndErrorMessage,
+    LeaderIdAndEpoch,
+    NodeEndpoint,
     PartitionProduceData,
     PartitionProduceResponse,
     ProduceRequest,
@@ -85,7 +87,9 @@ RESULTS = st.tuples(
     st.integers(-1, 1 << 50),
     st.none() | st.lists(st.tuples(st.integers(0, 9), MESSAGES), max_size=2),
     MESSAGES,
+    st.none() | st.tuples(st.integers(0, 9), st.integers(0, 9)),
 )
+ENDPOINTS = st.tuples(st.integers(0, 9), st.text(max_size=5), st.integers(0, 99), MESSAGES)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -94,12 +98,17 @@ RESULTS = st.tuples(
     topics=st.lists(
         st.tuples(st.text(max_size=5), st.binary(min_size=16, max_size=16), st.lists(RESULTS)),
         max_size=3,
-    )
+    ),
+    endpoints=st.lists(ENDPOINTS, max_size=2),
 )
 def test_answers_are_written_alike(
-    version: int, topics: list[tuple[str, bytes, list[tuple[object, ...]]]]
+    version: int,
+    topics: list[tuple[str, bytes, list[tuple[object, ...]]]],
+    endpoints: list[tuple[int, str, int, str | None]],
 ) -> None:
-    declared = ProduceResponse()
+    tells_leaders = version >= 10
+    endpoints = endpoints if tells_leaders else []
+    declared = ProduceResponse(node_endpoints=[NodeEndpoint(*one) for one in endpoints])
     by_hand = []
     for name, topic_id, rows in topics:
         topic = TopicProduceResponse(name=name, topic_id=topic_id)
@@ -111,7 +120,7 @@ def test_answers_are_written_alike(
         else:
             raw += len(name.encode()).to_bytes(2, "big") + name.encode()
         results = []
-        for index, code, base, appended, start, errors, message in rows:
+        for index, code, base, appended, start, errors, message, leader in rows:
             result = PartitionResult(index)  # type: ignore[arg-type]
             result.error_code = code  # type: ignore[assignment]
             result.base_offset = base  # type: ignore[assignment]
@@ -119,6 +128,8 @@ def test_answers_are_written_alike(
             result.log_start_offset = start  # type: ignore[assignment]
             result.record_errors = errors  # type: ignore[assignment]
             result.error_message = message  # type: ignore[assignment]
+            if tells_leaders:
+                result.current_leader = leader  # type: ignore[assignment]
             results.append(result)
             topic.partition_responses.append(
                 PartitionProduceResponse(
@@ -132,6 +143,7 @@ def test_answers_are_written_alike(
                         for i, m in result.record_errors or ()
                     ],
                     error_message=result.error_message,
+                    current_leader=LeaderIdAndEpoch(*(result.current_leader or (-1, -1))),
                 )
             )
         declared.responses.append(topic)
@@ -141,7 +153,7 @@ def test_answers_are_written_alike(
         expected.append(0)
     encoder(ProduceResponse, version)(declared, expected)
     out = bytearray()
-    encode_response(out, 7, version, by_hand)
+    encode_response(out, 7, version, by_hand, endpoints)
     assert out == expected
 
 
