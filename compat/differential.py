@@ -2,6 +2,7 @@
 
     python -m compat.differential [--against 3.9.2|4.4.0|both] [--api NAME]... [--generated N]
                                   [--seed S] [--odradek HOST:PORT] [--ci] [--recorded]
+                                  [--cluster]
 
 Versions that Apache Kafka 3.9.2 serves are judged by it, newer ones by 4.4.0. Every difference that
 compat/DIFFERENCES.md does not list is printed, and the exit status is 1 if there is any.
@@ -19,6 +20,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 
 from compat import corpus
+from compat.cluster.run import JUDGE as CLUSTER
+from compat.cluster.run import run as compare_clusters
 from compat.compare import Difference, Entry, Explained, in_span
 from compat.generate import generated_items
 from compat.offered import (
@@ -117,6 +120,9 @@ def _options() -> argparse.ArgumentParser:
     )
     parser.add_argument("--recorded", action="store_true", help="judge by recorded answers")
     parser.add_argument("--record", action="store_true", help="write the recorded answers anew")
+    parser.add_argument(
+        "--cluster", action="store_true", help="three brokers on one ZooKeeper instead of one alone"
+    )
     parser.add_argument("--texts", action="store_true", help="also print how sentences differ")
     parser.add_argument("--each", action="store_true", help="every difference on its own line")
     parser.add_argument("--show-explained", action="store_true")
@@ -317,6 +323,7 @@ def run(arguments: argparse.Namespace) -> int:
     full = not (arguments.api or arguments.case) and arguments.against == "both"
     full = full and arguments.versions == "*" and not (arguments.subject or arguments.thin)
     stale = explained.stale() if full and not arguments.record else []
+    stale = [entry for entry in stale if entry.judge != CLUSTER]
     status = _conclude(report, len(known), unknown, stale, full)
     for line in surprises:
         print(f"offer: {line}")
@@ -325,11 +332,23 @@ def run(arguments: argparse.Namespace) -> int:
     return status
 
 
+def run_cluster(arguments: argparse.Namespace) -> int:
+    """The same for three brokers on one ZooKeeper."""
+    began = time.monotonic()
+    report, known, unknown = compare_clusters(arguments)
+    if arguments.show_explained:
+        print_differences(known, arguments.each)
+    print_differences(unknown, arguments.each)
+    status = _conclude(report, len(known), unknown, [], False)
+    print(f"comparison {time.monotonic() - began:.1f} s")
+    return status
+
+
 def main(words: Sequence[str] | None = None) -> int:
     arguments = _options().parse_args(words)
     try:
         with ending_on_sigterm():
-            return run(arguments)
+            return run_cluster(arguments) if arguments.cluster else run(arguments)
     except (NoReference, NotReady) as error:
         print(error, file=sys.stderr)
         return 2

@@ -15,6 +15,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from kazoo.client import KazooClient
+from kazoo.exceptions import NoNodeError
+
 from compat.reference import NODE_ID, SMALL, Reference
 from protocol.errors import ErrorCode
 from protocol.messages.create_partitions import CreatePartitionsRequest, CreatePartitionsTopic
@@ -48,19 +51,26 @@ Tree = dict[str, dict[str, Any]]
 
 def dump(address: str, root: str = "") -> Tree:
     """The whole tree below `root`, by a client that is none of the broker's."""
-    from kazoo.client import KazooClient
-    from kazoo.exceptions import NoNodeError
-
     client = KazooClient(f"{address}{root}")
     client.start()
     try:
-        tree: Tree = {}
-        waiting = ["/"]
-        while waiting:
-            path = waiting.pop()
+        return read_tree(client)
+    finally:
+        client.stop()
+        client.close()
+
+
+def read_tree(client: KazooClient) -> Tree:
+    """All that a client sees, without ZooKeeper's own."""
+    tree: Tree = {}
+    level = ["/"]
+    while level:
+        asked = [(p, client.get_async(p), client.get_children_async(p)) for p in level]
+        level = []
+        for path, content, children in asked:
             try:
-                data, stat = client.get(path)
-                names = client.get_children(path)
+                data, stat = content.get()
+                names = children.get()
             except NoNodeError:
                 continue  # went away meanwhile
             if path != "/":
@@ -71,11 +81,8 @@ def dump(address: str, root: str = "") -> Tree:
                     "ephemeral": stat.ephemeralOwner != 0,
                 }
             base = path.rstrip("/")
-            waiting += [f"{base}/{name}" for name in names if f"{base}/{name}" != "/zookeeper"]
-        return dict(sorted(tree.items()))
-    finally:
-        client.stop()
-        client.close()
+            level += [f"{base}/{name}" for name in names if f"{base}/{name}" != "/zookeeper"]
+    return dict(sorted(tree.items()))
 
 
 def _readable(data: bytes | None) -> Any:
