@@ -149,14 +149,22 @@ class Place:
         self._gone(broker_id)
 
     def kill(self, broker_id: int) -> None:
-        """SIGKILL, and the end of its ZooKeeper session, which otherwise comes when it expires."""
+        """SIGKILL. Its ZooKeeper session goes on until `expire` or the session's time-out."""
+        self.brokers[broker_id].kill()
+
+    def expire(self, broker_id: int) -> None:
+        """The session of a broker that was killed ends at once."""
         assert self._client is not None
         stat = self._client.exists(f"/brokers/ids/{broker_id}")
-        self.brokers[broker_id].kill()
         if stat is not None:
             session = stat.ephemeralOwner
             end_session(self.zookeeper, session, session_password(session))
         self._gone(broker_id)
+
+    def write(self, path: str, data: str) -> None:
+        """Makes a znode by hand."""
+        assert self._client is not None
+        self._client.create(path, data.encode())
 
     def _gone(self, broker_id: int) -> None:
         client = self._client

@@ -318,9 +318,13 @@ class ClusterRun(Run):
         self.acquainted()
 
     def kill(self, broker_id: int) -> None:
-        """The broker is gone at once, known to all others."""
+        """The broker's process is gone; nobody is told before `expire`."""
         self._drop_links(broker_id)
         self.place.kill(broker_id)
+
+    def expire(self, broker_id: int) -> None:
+        """The session of a broker that was killed is over, known to all others."""
+        self.place.expire(broker_id)
         self.acquainted()
 
     def start(self, broker_id: int) -> None:

@@ -1,5 +1,5 @@
-"""Three Odradek brokers on one ZooKeeper against recorded answers of three of Apache Kafka, and what
-the scenarios are played with.
+"""Three Odradek brokers on one ZooKeeper against recorded answers of three of Apache Kafka, and
+what the scenarios are played with.
 """
 
 import subprocess

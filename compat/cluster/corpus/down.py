@@ -13,6 +13,39 @@ ALL = ("quorum", "lone", "pair", "unclean", "grow", "t")
 
 
 @scenario()
+def a_leader_is_killed(run: ClusterRun) -> None:
+    "Nobody knows before its session is over."
+    run.create("quorum", [[1, 2, 0]], min_insync_replicas="2")
+    run.create("lone", [[1]])
+    run.create("pair", [[2, 1]])
+    run.create("grow", [[1, 0]])
+    for alias, leader in (("quorum", 1), ("pair", 2)):
+        run.produce_at(leader, alias, batch(b"a", b"b"))
+    run.replicated("quorum", 0, 2, 0, 2)
+    run.tree("before")
+    run.kill(1)
+    run.tree("killed")
+    _metadata(run, 0, "dead, not gone")
+    for version in versions("Produce", 9):
+        run.produce_at(2, "quorum", batch(b"x"), version=version, what="dead, not gone")
+    run.produce_at(2, "pair", batch(b"c"), timeout_ms=300, what="a follower is dead")
+    run.expire(1)
+    run.led("quorum", 2)
+    run.shrunk("pair", [2])
+    run.tree("its session is over")
+    for broker_id in run.place.live:
+        _metadata(run, broker_id, "gone")
+    for version in versions("Produce", 9):
+        run.produce_at(0, "quorum", batch(b"x"), version=version, what="gone")
+    run.produce_at(2, "quorum", batch(b"c"), what="another leader")
+    run.replicated("pair", 0, 3, 2)
+    run.start(1)
+    run.in_sync("quorum", "lone", "pair", "grow")
+    run.tree("it came back")
+    _epochs(run, {"quorum": 2, "pair": 2})
+
+
+@scenario()
 def brokers_go_and_come(run: ClusterRun) -> None:
     _topics(run)
     run.tree("before")
@@ -39,6 +72,7 @@ def brokers_go_and_come(run: ClusterRun) -> None:
     _elections_with_one_down(run)
 
     run.kill(0)
+    run.expire(0)
     run.until("broker 2 is the controller", lambda: run.controller == 2)
     run.led("quorum", 2)
     run.tree("the controller was killed")
@@ -243,13 +277,13 @@ def _epochs(run: ClusterRun, leaders: dict[str, int]) -> None:
                 {"partition": 0, "fetch_offset": 0, "partition_max_bytes": 1 << 16}]}],
         )  # fmt: skip
         for version in versions("OffsetForLeaderEpoch"):
-            for epoch in range(9):
+            for epoch in range(7):
                 entry = {"partition": 0, "leader_epoch": epoch, "current_leader_epoch": -1}
                 run.ask_at(
                     leader, "OffsetForLeaderEpoch", version, f"{alias}, epoch {epoch}",
                     replica_id=-1, topics=[{"topic": name, "partitions": [entry]}],
                 )  # fmt: skip
-        for epoch in range(9):
+        for epoch in range(7):
             _fenced(run, leader, alias, epoch)
 
 

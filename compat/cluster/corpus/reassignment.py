@@ -2,6 +2,7 @@
 come and go, one that is under way while a new replica hangs, cancelled and replaced.
 """
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -100,6 +101,28 @@ def replicas_move(run: ClusterRun) -> None:
             topics=[{"topic": run.name("t"), "partitions": [
                 {"partition": index, "fetch_offset": 0, "partition_max_bytes": 9999}]}],
         )  # fmt: skip
+
+
+@scenario(ALTER, LIST)
+def asked_in_zookeeper(run: ClusterRun) -> None:
+    "As tools did that came before the requests."
+    run.create("t", [[0, 1], [1, 2]])
+    _alter(run, "the same in another order", {0: [1, 0]})
+    _placed(run, 0, 1, 0)
+    run.tree("before")
+    name = run.name("t")
+    wish = {"version": 1, "partitions": [{"topic": name, "partition": 0}]}
+    run.place.write("/admin/preferred_replica_election", json.dumps(wish))
+    run.led("t", 1, 1)
+    run.tree("elected")
+    moves = [
+        {"topic": name, "partition": 1, "replicas": [2, 0]},
+        {"topic": name, "partition": 7, "replicas": [2, 0]},
+        {"topic": "never", "partition": 0, "replicas": [0]},
+    ]
+    run.place.write("/admin/reassign_partitions", json.dumps({"version": 1, "partitions": moves}))
+    _placed(run, 1, 2, 0)
+    run.tree("moved")
 
 
 @scenario(ALTER, LIST)
