@@ -99,8 +99,11 @@ LAST_OF_OLD = {
 """The last version of each API that 3.9.2 serves in ZooKeeper mode."""
 
 
-NEVER_REFUSED = frozenset(("ListGroups", version) for version in range(3))
-"""Requests without a body, and nothing that could be wrong with them."""
+NEVER_REFUSED = frozenset(
+    (*(("ListGroups", version) for version in range(3)), ("ListPartitionReassignments", 0))
+)
+"""Requests without a body, and one that only tells of what it finds: nothing can be wrong with
+them, but that the broker is not the controller (`compat.cluster`)."""
 
 
 def judge_of(api: str, version: int) -> str:
