@@ -446,6 +446,8 @@ class Coordinator(Generic[M]):
         offset = source.log_start_offset
         due = self._clock.monotonic() + SLICE_S
         while offset < source.end_offset:
+            # The replica may have moved to another directory meanwhile.
+            source = slot.partition.log or source
             data = source.read(offset, READ_BYTES, source.end_offset).bytes()
             if not data:
                 break

@@ -193,6 +193,9 @@ class Futures:
             raise LogDirOffline(f"The log directory {target.path} failed: {error}") from error
         del self.logs[key], self.home[key]
         cleaned = source.tables[CLEANER_OFFSETS].get(key)
+        log.producers.go_on_verifying(current.producers)
+        # Whoever still has the old one in hand must not take its directory offline by reading on.
+        current.on_failure = None
         current.close(clean=False)
         manager.replace(key, log, target)
         if cleaned is not None:

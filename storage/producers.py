@@ -211,6 +211,11 @@ class ProducerStates:
             found.lowest_sequence = min(found.lowest_sequence, sequence)
         return found
 
+    def go_on_verifying(self, before: ProducerStates) -> None:
+        """This log takes the place of another with the same records: what was being verified
+        there is so here."""
+        self._verifying = before._verifying
+
     def is_verified(self, producer_id: int, verification: Verification | None) -> bool:
         """Whether nothing has ended this verification since it was begun."""
         return verification is not None and self._verifying.get(producer_id) is verification

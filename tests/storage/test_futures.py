@@ -130,6 +130,17 @@ def test_a_replica_moves_and_stays_what_it_was() -> None:
     assert places(again) == ["/a/facts-0"]
 
 
+def test_what_was_being_verified_is_so_afterwards_and_the_old_log_is_harmless() -> None:
+    logs = manager(prepared())
+    old = log_of(logs)
+    begun = old.producers.begin_verification(9, 0, 0, NOW, from_zero=False)
+    log = moved(logs, "/b")
+    assert log.producers.is_verified(9, begun)
+    with pytest.raises((LogDirOffline, OSError)):
+        old.read(old.log_start_offset, 100, old.end_offset).bytes()
+    assert not logs.offline_dirs
+
+
 def test_the_future_replica_is_shown_and_survives_a_restart() -> None:
     fs = prepared()
     logs = manager(fs)
