@@ -36,6 +36,15 @@ async def moved(cluster: Cluster, targets: dict[tuple[int, int], str]) -> None:
     await cluster.until(lambda: homes(cluster) == targets, MOVE_S)
 
 
+async def leader_dies(cluster: Cluster) -> int:
+    """The leader of partition 0, once others are in sync with it: else nobody could follow it."""
+    for index in range(PARTITIONS):
+        await cluster.in_sync(TOPIC, index)
+    gone = cluster.leader_of(TOPIC)
+    await cluster.crash(gone)
+    return gone
+
+
 def test_all_replicas_move_under_load_and_a_leader_dies(tmp_path: Path) -> None:
     own = {
         broker_id: {"log.dirs": f"{tmp_path}/broker-{broker_id}/a,{tmp_path}/broker-{broker_id}/b"}
@@ -50,8 +59,7 @@ def test_all_replicas_move_under_load_and_a_leader_dies(tmp_path: Path) -> None:
         load.go_on()
         # Again, and a leader dies on the way: what it had begun goes on when it is back.
         targets = cluster.call(move)
-        gone = cluster.call(Cluster.leader_of, TOPIC)
-        cluster.call(Cluster.crash, gone)
+        gone = cluster.call(leader_dies)
         load.go_on()
         cluster.call(Cluster.start_one, gone)
         cluster.call(Cluster.in_sync, TOPIC)

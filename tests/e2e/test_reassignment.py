@@ -126,7 +126,11 @@ def test_the_controller_dies_during_a_move(cluster: ThreadedCluster) -> None:
     targets = others(now)
 
     async def begin_and_die(running: Cluster) -> None:
-        """The nodes are written; whatever was under way is lost with the broker."""
+        """The nodes are written; whatever was under way is lost with the broker. Others are in sync
+        with it before: else nobody could follow it."""
+        await running.until(
+            lambda: all(running.isr_of(TOPIC, i) == set(there) for i, there in now.items())
+        )
         await begin(running, targets)
         await running.crash(gone)
 
