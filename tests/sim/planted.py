@@ -11,11 +11,15 @@ from unittest import mock
 
 from broker import follower_fetch
 from broker.cluster.layout import Leadership
+from broker.cluster.view import OFFSETS_TOPIC
 from broker.control import ControlPlane
 from broker.controller import decide, elect, fence
+from broker.coordinator import Coordinator
+from broker.groups.classic_group import ClassicGroup
 from broker.handlers import produce
 from broker.partition import Partition
 from broker.replicas import ReplicaManager
+from broker.transactions import machine, markers
 from protocol.errors import ErrorCode
 from storage import producers
 
@@ -142,6 +146,54 @@ def _duplicates() -> list[Patch]:
     ]
 
 
+def _markers() -> list[Patch]:
+    """Some markers are said to be written, and are not."""
+    write = markers._Writing._write
+
+    def lost(self: Any, key: Any) -> None:
+        if self._marker.producer_epoch % 3 == 1 and key[0] != OFFSETS_TOPIC:
+            self.settle(key, ErrorCode.NONE)
+        else:
+            write(self, key)
+
+    return [(markers._Writing, "_write", lost)]
+
+
+def _zombies() -> list[Patch]:
+    """A transactional producer that was replaced is taken for the one that took its place."""
+    one, other = machine._end_in_one_epoch, machine._end_by_epochs
+
+    def trusted(check: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda found, _, committed: check(
+            found, (found.producer_id, found.producer_epoch), committed
+        )
+
+    return [
+        (producers.ProducerStates, "_check_epoch", lambda *_: None),
+        (machine, "_end_in_one_epoch", trusted(one)),
+        (machine, "_end_by_epochs", trusted(other)),
+    ]
+
+
+def _offsets() -> list[Patch]:
+    """Offsets of a transaction are committed whether or not it is."""
+    write = Coordinator.write_marker
+
+    def always(self: Any, *arguments: Any, committed: bool, **more: Any) -> Any:
+        return write(self, *arguments, committed=True, **more)
+
+    return [(Coordinator, "write_marker", always)]
+
+
+def _generations() -> list[Patch]:
+    """A member of a generation that is over commits offsets."""
+
+    def member_only(self: Any, member_id: str, instance_id: Any, generation: int) -> Any:
+        return self.check_member(member_id, instance_id)
+
+    return [(ClassicGroup, "check_generation", member_only)]
+
+
 BUGS: dict[str, Planted] = {
     "controller fencing removed": Planted(_controller_fencing, 1),
     "leader epochs not fenced": Planted(_leader_fencing, 1),
@@ -155,6 +207,10 @@ BUGS: dict[str, Planted] = {
     "ISR written without comparing": Planted(_compare_and_set, 1),
     "acks=all does not wait": Planted(_acks, 1),
     "duplicates not recognised": Planted(_duplicates, 1),
+    "marker lost": Planted(_markers, 1),
+    "zombies not fenced": Planted(_zombies, 1),
+    "offsets of aborted transactions": Planted(_offsets, 1),
+    "generations not fenced": Planted(_generations, 1),
 }
 
 
