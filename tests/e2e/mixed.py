@@ -33,6 +33,8 @@ from tests.kit.mixed import KAFKA, ODRADEK, MixedCluster
 from tests.kit.wire import Wire, batch
 
 KINDS = {0: KAFKA, 1: KAFKA, 2: ODRADEK}
+SETTINGS = {"transaction.state.log.num.partitions": "3"}
+"""As many partitions of the internal topics as brokers: each coordinates something."""
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 PARTITIONS = 3
 DUMP_LOG = "kafka.tools.DumpLogSegments"
@@ -267,7 +269,7 @@ def transactions(cluster: MixedCluster, tell: Tell) -> None:
                 load.go_on(5)
                 cluster.restart(coordinator)
                 cluster.in_sync("atomic", PARTITIONS)
-                cluster.in_sync("__transaction_state", 2)
+                cluster.in_sync("__transaction_state", PARTITIONS)
                 cluster.elect("__transaction_state")
                 cluster.elect("atomic")
                 load.go_on(5)
@@ -276,9 +278,9 @@ def transactions(cluster: MixedCluster, tell: Tell) -> None:
         load.check()
         told = f"{len(load.committed)} committed, {len(load.aborted)} aborted"
         tell(f"transactions coordinated by {cluster.kinds[coordinator]}: {told}")
-    for topic, count in (("atomic", PARTITIONS), ("__transaction_state", 2)):
-        cluster.in_sync(topic, count)
-        cluster.replicas_equal(topic, count)
+    for topic in ("atomic", "__transaction_state"):
+        cluster.in_sync(topic, PARTITIONS)
+        cluster.replicas_equal(topic, PARTITIONS)
 
 
 SCENES: Mapping[str, Callable[[MixedCluster, Tell], None]] = {
@@ -298,7 +300,7 @@ def run(path: Path, scenes: Sequence[str], *, tell: Tell = print) -> None:
     """Scenes on one cluster; an AssertionError where something does not hold."""
     with ExitStack() as stack:
         connect = zookeeper.standalone().address + zookeeper.chroot()
-        cluster = MixedCluster(path, connect, KINDS)
+        cluster = MixedCluster(path, connect, KINDS, SETTINGS)
         stack.callback(cluster.end)
         began = time.monotonic()
         cluster.start()
