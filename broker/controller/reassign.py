@@ -77,16 +77,17 @@ def plan(
     planned: dict[Key, Assignment] = {}
     refused: dict[Key, Refusal] = {}
     for key, replicas in targets:
-        partition = None if key[0] in state.deletions else state.partition(key)
+        partition = state.partition(key)
         now = NOTHING_THERE if partition is None else partition.assignment
+        gone = partition is None or key[0] in state.deletions
         found: Refusal | None
-        if partition is None and rules.known_first:
+        if gone and rules.known_first:
             found = _unknown(key)
         elif replicas is None:
             found = None if moving(now) else Refusal(ErrorCode.NO_REASSIGNMENT_IN_PROGRESS)
         else:
             found = _unacceptable(state, now, replicas, rules)
-        if found is None and partition is None:
+        if found is None and gone:
             found = _unknown(key)
         if found is None:
             assert partition is not None

@@ -69,6 +69,10 @@ def test_who_is_there_already_need_not_be_alive() -> None:
     del state.brokers[1]
     planned, refused = plan(state, [Target(KEY, (3, 1))])
     assert planned and not refused
+    # Nor while the topic waits for it in order to be deleted.
+    state.deletions["t"] = Deletion()
+    planned, refused = plan(state, [Target(KEY, (3, 1))])
+    assert not planned and refused[KEY].code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
 
 
 def test_newer_rules() -> None:
