@@ -200,6 +200,7 @@ async def test_a_follower_that_hangs_leaves_the_isr_and_comes_back(brokers: Clus
     began = time.monotonic()
     answer = await produce(brokers, 0, "t", b"b", timeout_ms=200)
     assert answer.error_code == REQUEST_TIMED_OUT, "not all in sync have it"
+    assert (answer.base_offset, answer.log_start_offset) == (1, 0), "but here it is"
     assert (await fetch(brokers, 0, "t")).high_watermark == 1
     answer = await produce(brokers, 0, "t", b"c")
     assert answer.error_code == 0 and answer.base_offset == 2
@@ -319,6 +320,21 @@ async def test_a_restart_knows_its_high_watermark(brokers: Cluster) -> None:
 def same_high_watermark(cluster: Cluster, expected: int) -> bool:
     logs = [cluster.replica(i, "t").log for i in (1, 2)]
     return all(log is not None and log.high_watermark == expected for log in logs)
+
+
+async def test_producers_are_told_who_leads(brokers: Cluster) -> None:
+    await made(brokers, "t", 1, 2)
+    data = [PartitionProduceData(0, batch([b"a"], timestamp=1))]
+    request = ProduceRequest(acks=1, topic_data=[TopicProduceData("t", partition_data=data)])
+    where = [(1, "127.0.0.1", brokers.ports[1], None)]
+    for broker_id in (2, 0):
+        for version in (9, 10):
+            response = await call(brokers, broker_id, request, version)
+            (answer,) = response.responses[0].partition_responses
+            assert answer.error_code == ErrorCode.NOT_LEADER_OR_FOLLOWER
+            leader = (answer.current_leader.leader_id, answer.current_leader.leader_epoch)
+            told = [(n.node_id, n.host, n.port, n.rack) for n in response.node_endpoints]
+            assert (leader, told) == (((1, 0), where) if version == 10 else ((-1, -1), []))
 
 
 # --- closest replica ------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ import importlib
 
 from compat import corpus as single
 
-MODULES = ("meeting", "wrong_broker", "alter_partition", "reassignment", "down")
+MODULES = ("meeting", "wrong_broker", "alter_partition", "reassignment", "coordinators", "down")
 
 
 def load() -> None:
