@@ -122,7 +122,11 @@ class AnyLoad(ABC):
         for partition, acknowledged in self.acknowledged.items():
             found = everything(self._cluster, self._topic, partition)
             values = [value for _, value in found]
-            assert values == list(range(len(values))), f"partition {partition} is not in order"
+            wrong = next((i for i, value in enumerate(values) if value != i), None)
+            assert wrong is None, (
+                f"partition {partition} is not in order: (offset, number) "
+                f"{found[max(wrong - 3, 0) : wrong + 5]}, {len(set(values))} of {len(values)} differ"
+            )
             lost = [(o, v) for o, v in set(acknowledged) - set(found) if o >= 0 or v >= len(values)]
             assert not lost, f"partition {partition}: {lost[:5]}"
             assert len(values) >= len(acknowledged)
