@@ -125,7 +125,8 @@ class AnyLoad(ABC):
             wrong = next((i for i, value in enumerate(values) if value != i), None)
             assert wrong is None, (
                 f"partition {partition} is not in order: (offset, number) "
-                f"{found[max(wrong - 3, 0) : wrong + 5]}, {len(set(values))} of {len(values)} differ"
+                f"{found[max(wrong - 3, 0) : wrong + 5]}, "
+                f"{len(set(values))} different of {len(values)}"
             )
             lost = [(o, v) for o, v in set(acknowledged) - set(found) if o >= 0 or v >= len(values)]
             assert not lost, f"partition {partition}: {lost[:5]}"
