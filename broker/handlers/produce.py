@@ -24,9 +24,10 @@ Left out: quotas.
 from struct import Struct
 from typing import TYPE_CHECKING, Any
 
-from broker.cluster.view import INTERNAL_TOPICS, NodeEndpoint
+from broker.cluster.view import INTERNAL_TOPICS
 from broker.context import Context, Node
 from broker.errors import REFUSALS, code_of
+from broker.leader_told import Brokers, tell_leader
 from broker.partition import Partition
 from protocol.batch import HEADER_SIZE
 from protocol.errors import ErrorCode, Malformed
@@ -71,10 +72,6 @@ WITHOUT_LOG_START = (
     ErrorCode.KAFKA_STORAGE_ERROR,
 )
 """Refusals of the log that do not tell where it starts."""
-
-TELLS_LEADER_SINCE = 10
-Brokers = dict[int, NodeEndpoint]
-"""Where the leaders are that an answer tells, by id."""
 
 Batch = memoryview | None
 """What a request carries for one partition."""
@@ -153,7 +150,7 @@ class OneBatch:
         _settle(partition, appended, result, self.acks, timed_out)
         node, listener, version = self._origin
         brokers: Brokers = {}
-        _tell_leader(node, listener, version, partition.topic, result, brokers)
+        tell_leader(node, listener, version, partition.topic, result, brokers)
         topics = [(self._raw, [result])]
         return _frame(self.acks, self._correlation_id, version, topics, brokers)
 
@@ -187,24 +184,6 @@ def _settle(
             result.error_code = int(ErrorCode.REQUEST_TIMED_OUT)
     elif acks == -1 and partition.is_leader and partition.lost_min_isr:
         result.error_code = int(ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND)
-
-
-def _tell_leader(
-    node: Node,
-    listener: str,
-    version: int,
-    topic: str,
-    result: PartitionResult,
-    brokers: Brokers,
-) -> None:
-    """Who leads instead, where this broker does not, and, in `brokers`, where that one is."""
-    if version < TELLS_LEADER_SINCE or result.error_code != ErrorCode.NOT_LEADER_OR_FOLLOWER:
-        return
-    told = node.metadata.view.leader_told(topic, result.index, listener)
-    if told is not None:
-        result.current_leader, endpoint = told
-        if endpoint is not None:
-            brokers[endpoint[0]] = endpoint
 
 
 def _frame(
@@ -314,7 +293,7 @@ class ProduceCall:
             log = self._node.logs.get(name, result.index)
             result.log_start_offset = -1 if log is None else log.log_start_offset
         listener = self._context.listener
-        _tell_leader(self._node, listener, self.version, name, result, self._brokers)
+        tell_leader(self._node, listener, self.version, name, result, self._brokers)
 
     def _several(
         self, name: str, index: int, several: list[Batch], refusal: int
