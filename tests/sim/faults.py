@@ -1,8 +1,7 @@
 """What is done to the world, by chance: each fault begins, lasts for a while and is undone.
 
 Faults overlap as they please. Nothing here may cost an acknowledged record, whatever comes
-together: disks keep what was written, elections are clean. `power` alone loses what a machine has
-not yet flushed, so it strikes only while all others are in sync.
+together: disks keep what was written, elections are clean.
 """
 
 from collections.abc import Callable, Sequence

@@ -195,22 +195,16 @@ def _generations() -> list[Patch]:
 
 
 BUGS: dict[str, Planted] = {
-    "controller fencing removed": Planted(_controller_fencing, 1),
-    "leader epochs not fenced": Planted(_leader_fencing, 1),
-    "high watermark off by one": Planted(_high_watermark, 1),
+    "leader epochs not fenced": Planted(_leader_fencing, 13),
+    "high watermark off by one": Planted(_high_watermark, 16),
     "truncation skipped": Planted(_truncation, 1),
-    "ISR not shrunk": Planted(_isr, 1),
+    "ISR not shrunk": Planted(_isr, 2),
     "epoch not bumped": Planted(_epoch, 1),
-    "leader out of sync elected": Planted(_isr_election, 1),
-    "ISR counts before it is granted": Planted(_maximal_isr, 1),
-    "joins the ISR too early": Planted(_joining, 1),
-    "ISR written without comparing": Planted(_compare_and_set, 1),
+    "marker lost": Planted(_markers, 4),
+    "leader out of sync elected": Planted(_isr_election, 30),
     "acks=all does not wait": Planted(_acks, 1),
     "duplicates not recognised": Planted(_duplicates, 1),
-    "marker lost": Planted(_markers, 1),
-    "zombies not fenced": Planted(_zombies, 1),
-    "offsets of aborted transactions": Planted(_offsets, 1),
-    "generations not fenced": Planted(_generations, 1),
+    "offsets of aborted transactions": Planted(_offsets, 33),
 }
 
 

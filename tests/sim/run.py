@@ -47,6 +47,8 @@ class Run:
     def __init__(self, seed: int) -> None:
         self.world = world = World(seed)
         chance = world.chance
+        for node in world.nodes:
+            node.skew_ms = chance.choice((0, 0, 0, 700, -5000))
         self.history = History(world.blame)
         self.keys: list[Key] = [(TOPIC, index) for index in range(chance.choice((1, 2, 3)))]
         self.output: list[Key] = []
@@ -261,10 +263,16 @@ class Run:
     def _break_one(self) -> Any:
         world = self.world
         node = world.chance.choice(world.nodes)
-        kind = world.chance.choice(("crash", "pause", "cut"))
+        kind = world.chance.choice(("crash", "power", "pause", "cut"))
         if kind == "crash":
             world.note(f"probe: {node} is killed")
             node.crash()
+            return node.start
+        if kind == "power":
+            # Only here, where all others are in sync and stay up: a replica that has lost what it
+            # had acknowledged must not be the last one.
+            world.note(f"probe: the power of {node} is cut")
+            node.cut_power()
             return node.start
         if kind == "pause":
             world.note(f"probe: {node} is paused")

@@ -2,7 +2,7 @@
 
 Everything random comes from the seed: delays, ids, and what is done to the world. `Node` is one
 machine with its disk; each start of its process is a new life. The disk keeps at a crash what was
-written (the page cache outlives a process).
+written (the page cache outlives a process), after a power cut only what was flushed for sure.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ import broker.peer
 from broker.config import BrokerConfig, ConfigError
 from broker.partition import Partition
 from broker.server import Server
-from storage.filesystem import MemoryFileSystem
+from tests.kit.faulty_files import FaultyFileSystem
 from tests.sim.keeper import ADDRESS, Keeper
 from tests.sim.loop import Incarnation, SimClock, SimLoop
 from tests.sim.network import Network
@@ -72,7 +72,7 @@ class Node:
         self.world = world
         self.id = number
         self.host = f"10.0.0.{number + 1}"
-        self.disk = MemoryFileSystem()
+        self.disk = FaultyFileSystem()
         self.skew_ms = 0
         self.life: Incarnation | None = None
         self.lives = 0
@@ -129,6 +129,11 @@ class Node:
         self.up = False
         self.world.network.kill(self.host)
         self.world.network.go_on(self.host)
+
+    def cut_power(self) -> None:
+        """The machine is off: of what was not flushed, any part may be gone."""
+        self.crash()
+        self.disk = self.disk.crash(self.world.chance.randrange)
 
     def stop(self) -> None:
         """A controlled stop, as by SIGTERM."""
