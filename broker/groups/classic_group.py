@@ -344,7 +344,7 @@ class ClassicGroup:
             return bool(protocol_type) and bool(protocols)
         size = len(self.members)
         return protocol_type == self.protocol_type and any(
-            self._supported.get(name) == size for name in protocols
+            self._supported.get(name, 0) == size for name in protocols
         )
 
     def select_protocol(self) -> str:
