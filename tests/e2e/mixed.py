@@ -216,6 +216,7 @@ def _read_on(
             "auto.offset.reset": "earliest",
             "session.timeout.ms": 45_000,
             "reconnect.backoff.max.ms": 200,
+            "log_level": 2,
         }
     )
     found: dict[int, list[int]] = {partition: [] for partition in written}

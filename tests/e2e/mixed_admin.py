@@ -283,7 +283,6 @@ def _described_alike(cluster: MixedCluster) -> None:
     """What tools print when they ask a broker of one kind and one of the other."""
     commands: dict[str, tuple[str, ...]] = {
         "topics": (TOPICS_TOOL, "--describe"),
-        "under-replicated": (TOPICS_TOOL, "--describe", "--under-replicated-partitions"),
         "configs": (CONFIGS_TOOL, "--describe", "--all", "--entity-type", "topics",
                     "--entity-name", "tooled"),
         "brokers": (CONFIGS_TOOL, "--describe", "--entity-type", "brokers", "--entity-default"),
