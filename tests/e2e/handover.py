@@ -63,6 +63,7 @@ SETTINGS = {
     "log.cleaner.backoff.ms": "100",
     "log.flush.offset.checkpoint.interval.ms": "200",
     "log.flush.start.offset.checkpoint.interval.ms": "200",
+    "log.initial.task.delay.ms": "200",
     "log.retention.ms": "-1",
     "producer.id.expiration.ms": "86400000",
 }

@@ -8,7 +8,7 @@ With `--kill` each broker is ended by SIGKILL instead of a controlled shutdown.
 import argparse
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from tests.kit.mixed import KAFKA, ODRADEK, MixedCluster
 
 TOPIC = "rolling"
 PARTITIONS = 3
+KINDS = {0: KAFKA, 1: KAFKA, 2: KAFKA}
 
 
 def replace(cluster: MixedCluster, load: Load, broker_id: int, kind: str, kill: bool) -> float:
@@ -47,13 +48,15 @@ def run(
     rounds: int = 1,
     *,
     kill: bool = False,
-    ids: Sequence[int] = (0, 1, 2),
+    kinds: Mapping[int, str] = KINDS,
     tell: Callable[[str], None] = print,
 ) -> None:
-    """There and back so many times; an AssertionError where something does not hold."""
+    """Each broker of Apache Kafka there and back so many times; an AssertionError where something
+    does not hold. `kinds`: what the brokers are at the beginning.
+    """
     with ExitStack() as stack:
         connect = zookeeper.standalone().address + zookeeper.chroot()
-        cluster = MixedCluster(path, connect, dict.fromkeys((0, 1, 2), KAFKA))
+        cluster = MixedCluster(path, connect, kinds)
         stack.callback(cluster.end)
         cluster.start()
         cluster.create(TOPIC, PARTITIONS)
@@ -62,7 +65,7 @@ def run(
             load.go_on(20)
             for _ in range(rounds):
                 for kind in (ODRADEK, KAFKA):
-                    for broker_id in ids:
+                    for broker_id in (i for i, first in kinds.items() if first == KAFKA):
                         spent = replace(cluster, load, broker_id, kind, kill)
                         tell(f"{broker_id} is {kind}: {spent:.2f} s, {load.count()} records")
         finally:

@@ -21,7 +21,7 @@ def test_two_kinds_of_brokers_share_a_cluster(tmp_path: Path) -> None:
 
 
 def test_a_broker_is_replaced_by_one_of_the_other_kind_and_back(tmp_path: Path) -> None:
-    rolling.run(tmp_path, ids=[1])
+    rolling.run(tmp_path, kinds={0: ODRADEK, 1: KAFKA, 2: ODRADEK})
 
 
 @pytest.mark.parametrize(("kind", "way"), [(KAFKA, handover.KILL), (ODRADEK, handover.STOP)])
