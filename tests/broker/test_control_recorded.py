@@ -184,6 +184,9 @@ class ControllerStub:
         wanted = list(self.state.all_keys()) if keys is None else keys
         return Elected({}, elect(self.state, wanted, kind)[1])
 
+    async def topic_names(self) -> dict[bytes, str]:
+        raise NotController
+
     async def alter_isr(self, broker_id: int, epoch: int, wishes: list[Wish]) -> list[Any]:
         raise NotController
 
