@@ -129,10 +129,10 @@ BUGS: dict[str, Planted] = {
     "ISR not shrunk": Planted(_isr, 3),
     "epoch not bumped": Planted(_epoch, 1),
     "marker lost": Planted(_markers, 4),
-    "leader out of sync elected": Planted(_isr_election, 30),
+    "leader out of sync elected": Planted(_isr_election, 63),
     "acks=all does not wait": Planted(_acks, 1),
     "duplicates not recognised": Planted(_duplicates, 1),
-    "offsets of aborted transactions": Planted(_offsets, 33),
+    "offsets of aborted transactions": Planted(_offsets, 11),
 }
 
 
