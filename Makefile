@@ -8,8 +8,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DATA ?= data
 PORT ?= 9092
 
-.PHONY: help run test check fmt lint types imports bench kill exactly-once scale chaos failover fuzz \
-  differential
+.PHONY: help run test check fmt lint types imports bench kill exactly-once scale clusters failover \
+  chaos mixed handover sim fuzz differential
 
 help:
 	@echo "make run           start a broker on 127.0.0.1:$(PORT), data in ./$(DATA)"
@@ -20,8 +20,12 @@ help:
 	@echo "make kill          kill the broker 50 times under load and look for lost records"
 	@echo "make exactly-once  kill 30 workers and the broker 10 times, look for lost or doubled records"
 	@echo "make scale         groups of every client grow and shrink under load"
-	@echo "make failover      20 rounds each of brokers killed, paused and stopped (needs Java)"
-	@echo "make chaos         ten minutes of faults of a ZooKeeper ensemble (needs Java)"
+	@echo "make clusters      the clients' tests on three brokers, in one process and with ZooKeeper"
+	@echo "make failover      20 rounds each of brokers killed, paused, stopped and cut off under load"
+	@echo "make chaos         ten minutes of faults of a ZooKeeper ensemble"
+	@echo "make mixed         brokers of Apache Kafka 3.9 and of Odradek in one cluster, and replaced by each other"
+	@echo "make handover      data directories go from Apache Kafka to Odradek and back"
+	@echo "make sim           5,000 simulated clusters under faults, and planted bugs that must be found"
 	@echo "make fuzz          one million mutated frames"
 	@echo "make differential  compare answers with a real Apache Kafka (needs Java)"
 
@@ -49,9 +53,6 @@ fmt: $(VENV)/.test
 	$(BIN)/ruff check --fix --select I .
 	$(BIN)/ruff format .
 
-failover: $(VENV)/.test
-	$(BIN)/python -m tests.e2e.failover
-
 bench: $(VENV)/.test
 	$(BIN)/python -m tests.bench
 
@@ -63,14 +64,34 @@ exactly-once: $(VENV)/.test
 
 scale: $(VENV)/.test
 	$(BIN)/python -m tests.e2e.scale
+
+clusters: $(VENV)/.test
+	$(BIN)/python -m tests.e2e.clusters
+
+failover: $(VENV)/.test
+	$(BIN)/python -m tests.e2e.failover
+
 chaos: $(VENV)/.test
 	$(BIN)/python -m tests.e2e.store_chaos --seconds 600
+
+mixed: $(VENV)/.test
+	$(BIN)/python -m tests.e2e.mixed
+	$(BIN)/python -m tests.e2e.rolling
+	$(BIN)/python -m tests.e2e.rolling --kill
+
+handover: $(VENV)/.test
+	$(BIN)/python -m tests.e2e.handover
+
+sim: $(VENV)/.test
+	$(BIN)/python -m tests.sim --seeds 5000
+	$(BIN)/python -m tests.sim --planted
 
 fuzz: $(VENV)/.test
 	$(BIN)/python -m tests.fuzz.frames --count 1000000
 
 differential: $(VENV)/.test
 	$(BIN)/python -m compat.differential --generated 5000
+	$(BIN)/python -m compat.differential --cluster
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
