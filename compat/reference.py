@@ -14,6 +14,7 @@ was started, by its id, and removes the directory if it was a temporary one. Nee
 import argparse
 import contextlib
 import ctypes
+import fcntl
 import json
 import os
 import pathlib
@@ -122,6 +123,16 @@ def jars(version: str) -> pathlib.Path:
     libs = cache() / version
     if have_jars(version):
         return libs
+    cache().mkdir(parents=True, exist_ok=True)
+    with (cache() / f"{version}.lock").open("w") as lock:
+        # One process fetches, the others (tests on another core) wait for it.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not have_jars(version):
+            _fetch(version, libs)
+    return libs
+
+
+def _fetch(version: str, libs: pathlib.Path) -> None:
     lack = missing(version)
     if lack:
         raise NoReference(lack)
@@ -133,7 +144,6 @@ def jars(version: str) -> pathlib.Path:
     if done.returncode:
         raise NoReference(f"Maven could not fetch the jars of Apache Kafka {version}.")
     pom.rename(libs / "fetched.xml")
-    return libs
 
 
 def free_ports(count: int) -> list[int]:
