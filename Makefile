@@ -83,7 +83,7 @@ handover: $(VENV)/.test
 	$(BIN)/python -m tests.e2e.handover
 
 sim: $(VENV)/.test
-	$(BIN)/python -m tests.sim --seeds 5000
+	$(BIN)/python -m tests.sim --seeds 5000 --keep-going
 	$(BIN)/python -m tests.sim --planted
 
 fuzz: $(VENV)/.test
