@@ -348,7 +348,7 @@ async def test_a_server_that_is_killed_and_comes_back(
 async def test_reads_under_way_are_made_again_and_writes_are_in_doubt(
     server: ZooKeeper, opened: list[ZooKeeperStore]
 ) -> None:
-    store = await connect(opened, server.address, session_ms=10_000, in_flight=50)
+    store = await connect(opened, server.address, session_ms=30_000, in_flight=50)
     events = Events(store)
     await store.create("/a", b"0")
     server.pause()
