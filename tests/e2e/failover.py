@@ -33,6 +33,8 @@ from tests.kit.zookeeper import Ensemble
 
 TOPICS: dict[str, type[AnyLoad]] = {"by-confluent": Load, "by-aiokafka": AiokafkaLoad}
 PARTITIONS = 3
+LAST_WORDS = 8000
+"""Characters of each broker's log that are told where something does not hold."""
 NETWORKED = ("cut", "one-way")
 ON_ENSEMBLE = ("zookeeper", "zookeeper-pause")
 KINDS = ("leader", "controller", "pause", "stop", *ON_ENSEMBLE, *NETWORKED)
@@ -232,6 +234,10 @@ def run(path: Path, kinds: list[str], rounds: int, tell: Callable[[str], None] =
                         assert s < allowed(kind), f"{kind}: {name} stood still for {s:.2f} s"
                         worst[name] = max(s, worst.get(name, 0.0))
                 tell(f"{kind}, longest: {worst}")
+        except AssertionError:
+            for broker_id, broker in cluster.brokers.items():
+                tell(f"broker {broker_id} said last:\n{broker.log_text()[-LAST_WORDS:]}")
+            raise
         finally:
             for load in game.loads:
                 load.stop()
