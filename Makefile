@@ -35,7 +35,7 @@ run: $(VENV)/.run
 test: $(VENV)/.test
 	@command -v kcat >/dev/null || echo "kcat is missing: its tests are skipped (apt-get install kcat)"
 	@command -v java >/dev/null || echo "Java is missing: tests with ZooKeeper and Apache Kafka are skipped (apt-get install default-jre-headless libzookeeper-java)"
-	$(BIN)/python -m pytest -q -rs -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -rs -n 3 --dist loadfile --no-loadscope-reorder
 
 check: lint types imports test
 

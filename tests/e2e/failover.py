@@ -224,16 +224,7 @@ def run(path: Path, kinds: list[str], rounds: int, tell: Callable[[str], None] =
         game = Run(cluster, ensemble, network)
         try:
             for kind in kinds:
-                worst: Stood = {}
-                for number in range(rounds):
-                    spent = game.play(kind, number)
-                    written = sum(load.count() for load in game.loads)
-                    seconds = ", ".join(f"{name} {s:.2f} s" for name, s in spent.items())
-                    tell(f"{kind} {number + 1}: {seconds}, {written} records {game.told}")
-                    for name, s in spent.items():
-                        assert s < allowed(kind), f"{kind}: {name} stood still for {s:.2f} s"
-                        worst[name] = max(s, worst.get(name, 0.0))
-                tell(f"{kind}, longest: {worst}")
+                _play(game, kind, rounds, tell)
         except AssertionError:
             for broker_id, broker in cluster.brokers.items():
                 tell(f"broker {broker_id} said last:\n{broker.log_text()[-LAST_WORDS:]}")
@@ -243,6 +234,19 @@ def run(path: Path, kinds: list[str], rounds: int, tell: Callable[[str], None] =
                 load.stop()
         for load in game.loads:
             load.check()
+
+
+def _play(game: Run, kind: str, rounds: int, tell: Callable[[str], None]) -> None:
+    worst: Stood = {}
+    for number in range(rounds):
+        spent = game.play(kind, number)
+        written = sum(load.count() for load in game.loads)
+        seconds = ", ".join(f"{name} {s:.2f} s" for name, s in spent.items())
+        tell(f"{kind} {number + 1}: {seconds}, {written} records {game.told}")
+        for name, s in spent.items():
+            assert s < allowed(kind), f"{kind}: {name} stood still for {s:.2f} s"
+            worst[name] = max(s, worst.get(name, 0.0))
+    tell(f"{kind}, longest: {worst}")
 
 
 def main() -> int:
