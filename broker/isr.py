@@ -62,6 +62,7 @@ class IsrChanges:
         self._clock = clock
         self._waiting: dict[Partition, IsrChange] = {}
         self._task: asyncio.Task[None] | None = None
+        self._trouble = ""
 
     def submit(self, partition: Partition, isr: tuple[int, ...]) -> None:
         """Have the controller asked."""
@@ -106,11 +107,12 @@ class IsrChanges:
                 AlterPartitionRequest.API_KEY, lambda version: self._request(sent, version), most
             )
         except Exception as error:  # noqa: BLE001 - whatever keeps the controller from answering
-            log.info("ISR changes wait for the controller: %s", error or type(error).__name__)
+            self._complain(f"they wait for the controller: {error or type(error).__name__}")
             return False
         if response.error_code != ErrorCode.NONE:
-            log.info("ISR changes are not taken: error %d", response.error_code)
+            self._complain(f"they are not taken: error {response.error_code}")
             return False
+        self._trouble = ""
         by_name = {(p.topic, p.index): p for p in sent}
         by_id = {(p.topic_id, p.index): p for p in sent}
         done = True
@@ -123,6 +125,12 @@ class IsrChanges:
                 if partition is not None:
                     done = self._decided(partition, sent[partition], answer) and done
         return done
+
+    def _complain(self, trouble: str) -> None:
+        """One line for as long as it stays the same."""
+        if trouble != self._trouble:
+            self._trouble = trouble
+            log.info("ISR changes: %s", trouble)
 
     def _request(self, changes: dict[Partition, IsrChange], version: int) -> AlterPartitionRequest:
         topics: dict[tuple[str, bytes], RequestTopicData] = {}
