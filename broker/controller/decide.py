@@ -7,7 +7,7 @@ leader or ISR made here raises the leader epoch by one (a new controller's by on
 away, too), a partition without a live ISR member has leader -1 and keeps its ISR.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, field
 
 from broker.cluster.layout import Leadership
@@ -20,6 +20,11 @@ Unclean = Callable[[str], bool]
 def never(_: str) -> bool:
     """No unclean elections."""
     return False
+
+
+def nobody(_: Key) -> frozenset[int]:
+    """No replica of that partition."""
+    return frozenset()
 
 
 @dataclass(slots=True)
@@ -73,8 +78,16 @@ def new_partitions(state: State, keys: Iterable[Key]) -> Plan:
     return plan
 
 
-def settle(state: State, keys: Iterable[Key], unclean: Unclean = never) -> Plan:
-    """Bring leaders and ISRs in line with the brokers that are there; elect where needed."""
+def settle(
+    state: State,
+    keys: Iterable[Key],
+    unclean: Unclean = never,
+    came_back: Callable[[Key], Set[int]] = nobody,
+) -> Plan:
+    """Bring leaders and ISRs in line with the brokers that are there; elect where needed.
+
+    `came_back`: replicas that are there again, but count as gone.
+    """
     plan = Plan()
     for key in keys:
         partition = state.partition(key)
@@ -83,7 +96,7 @@ def settle(state: State, keys: Iterable[Key], unclean: Unclean = never) -> Plan:
         if partition.state is None:
             _merge(plan, new_partitions(state, [key]))
             continue
-        changed = _settled(state, key, partition, partition.state, unclean)
+        changed = _settled(state, key, partition, partition.state, unclean, came_back(key))
         if changed is not None:
             plan.changes[key] = changed
             plan.notices.leads(key, _reachable(state, key, partition))
@@ -91,11 +104,16 @@ def settle(state: State, keys: Iterable[Key], unclean: Unclean = never) -> Plan:
 
 
 def _settled(
-    state: State, key: Key, partition: Partition, now: Leadership, unclean: Unclean
+    state: State,
+    key: Key,
+    partition: Partition,
+    now: Leadership,
+    unclean: Unclean,
+    gone: Set[int],
 ) -> Leadership | None:
     """The leadership as it should be, or None when it is so already."""
-    isr = tuple(b for b in now.isr if state.online(b, key))
-    if now.leader != NO_LEADER and state.online(now.leader, key):
+    isr = tuple(b for b in now.isr if b not in gone and state.online(b, key))
+    if now.leader not in gone and state.online(now.leader, key):
         if isr == now.isr:
             return None
         return Leadership(now.leader, now.leader_epoch + 1, isr, state.epoch, now.recovering)
@@ -128,8 +146,13 @@ def take_over(state: State, unclean: Unclean = never) -> Plan:
 
     The brokers have heard who is alive before (`announce_brokers`): a follower refuses a leader
     that is not in its metadata.
+
+    A controller that reigns takes whoever registers anew out of the ISRs first (KIP-380), for what
+    such a broker had acknowledged may not have outlived a power cut. When the controller itself is
+    the one, it is often back before its successor has read who is there: the registration is then
+    younger than the leadership. Apache Kafka's successor does not look, and lets it lead on.
     """
-    plan = settle(state, list(state.all_keys()), unclean)
+    plan = settle(state, list(state.all_keys()), unclean, state.came_back)
     for key in state.all_keys():
         _count_the_dead(state, key, plan)
     _tell_hosted(state, plan, set(state.brokers))
@@ -140,13 +163,14 @@ def take_over(state: State, unclean: Unclean = never) -> Plan:
 def _count_the_dead(state: State, key: Key, plan: Plan) -> None:
     """Apache Kafka's new controller first takes every replica that is away out of the ISR, each
     with an epoch of its own and the last one too, although it stays in, and elects then. Here it is
-    one change with the epoch that comes of it.
+    one change with the epoch that comes of it. Those that came back unseen count as away.
     """
     partition = state.partition(key)
     if partition is None or partition.state is None or key[0] in state.deletions:
         return
     now = partition.state
-    away = sum(not state.online(broker_id, key) for broker_id in now.isr)
+    back = state.came_back(key)
+    away = sum(b in back or not state.online(b, key) for b in now.isr)
     if not away:
         return
     settled = plan.changes.get(key, now)

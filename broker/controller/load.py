@@ -101,6 +101,6 @@ async def leaderships(store: Store, state: State, keys: Sequence[Key]) -> None:
             continue
         try:
             partition.state = layout.decode_state(*key, node[0])
-            partition.version = node[1].version
+            partition.version, partition.written = node[1].version, node[1].mzxid
         except BadContent as error:
             log.error("partition left without a leader: %s", error)

@@ -38,6 +38,8 @@ class Partition:
     assignment: Assignment
     state: Leadership | None = None
     version: int = -1
+    written: int = 0
+    """Transaction id of the last write of the leadership, as of the last time it was read."""
 
     @property
     def replicas(self) -> tuple[int, ...]:
@@ -100,6 +102,17 @@ class State:
     def alive(self, broker_id: int, key: Key) -> bool:
         """Whether that replica can be talked to: as `online`, shutting down or not."""
         return broker_id in self.brokers and (broker_id, *key) not in self.offline_replicas
+
+    def came_back(self, key: Key) -> frozenset[int]:
+        """ISR members that have registered since the leadership was last written: no controller has
+        seen that they were gone. Nobody where that holds for every member that is online.
+        """
+        partition = self.partition(key)
+        if partition is None or partition.state is None:
+            return frozenset()
+        isr = [broker_id for broker_id in partition.state.isr if self.online(broker_id, key)]
+        back = frozenset(b for b in isr if self.brokers[b].epoch > partition.written)
+        return back if len(back) < len(isr) else frozenset()
 
     def offline(self, key: Key, replicas: Iterable[int]) -> list[int]:
         """Replicas that are gone or about to go (UpdateMetadata's OfflineReplicas)."""

@@ -14,6 +14,7 @@ from broker.cluster.local import LocalStore
 from broker.cluster.store import Create, Delete, SetData, StoreFailed
 from broker.controller import decide
 from broker.controller.fence import ControllerMoved
+from broker.controller.reign import Reign
 from broker.controller.run import NotController
 from broker.controller.topics import (
     Created,
@@ -476,6 +477,30 @@ async def test_a_new_controller_takes_over_when_the_old_one_dies() -> None:
         assert node.replicas.leaders[("t", 0)] == 1
     await made(new, "u", (1, 2))
     await stop(*nodes[1:])
+
+
+async def test_a_leader_that_is_back_before_the_new_controller_looks_leads_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It waits for its old registration to go, and the election begins at the same moment."""
+    nodes = await cluster(2)
+    await made(nodes[0], "t", (0, 1))
+    await made(nodes[0], "solo", (0,))
+    back = MetadataNode(nodes[0].store.session(), 0, peers=nodes[0].peers)
+    begin = Reign.begin
+
+    async def late(reign: Reign) -> None:
+        await back.start()
+        await begin(reign)
+
+    monkeypatch.setattr(Reign, "begin", late)
+    await nodes[0].crash()
+    await settled(nodes[1], back)
+    assert nodes[1].controller.active
+    assert (await state(nodes[1], "t"))[0] == layout.Leadership(1, 2, (1,), 2)
+    assert (await state(nodes[1], "solo"))[0] == layout.Leadership(0, 0, (0,), 1)
+    assert back.replicas.leaders == {("t", 0): 1, ("solo", 0): 0}
+    await stop(back, nodes[1])
 
 
 async def test_a_resigning_controller_hands_over_at_once() -> None:

@@ -37,10 +37,12 @@ def written(made: State, plan: decide.Plan) -> None:
         partition.version += 1
 
 
-def led(made: State, leadership: Leadership, key: tuple[str, int] = ("t", 0)) -> State:
+def led(
+    made: State, leadership: Leadership, key: tuple[str, int] = ("t", 0), written: int = 1
+) -> State:
     partition = made.partition(key)
     assert partition is not None
-    partition.state, partition.version = leadership, 3
+    partition.state, partition.version, partition.written = leadership, 3, written
     return made
 
 
@@ -122,6 +124,31 @@ def test_who_takes_over_raises_the_epoch_once_for_each_that_is_away_and_once_for
         ("d", 0): Leadership(2, 6, (2,), 7),
         ("f", 0): Leadership(-1, 6, (1,), 7),
     }
+
+
+def test_who_takes_over_leaves_out_those_that_came_back_unseen() -> None:
+    """Their registrations are younger than the leadership. Where that is true of everybody, or of
+    nobody, all stays as it was."""
+    made = state(
+        0, 1, 2, leader=[(1, 0, 2)], follower=[(0, 1)], alone=[(1,)], others=[(0, 2)], new=[(1, 0)]
+    )
+    made.brokers = {0: broker(0, 10), 1: broker(1, 30), 2: broker(2, 12)}
+    for name, (isr, zxid) in {
+        "leader": ((1, 0, 2), 20),
+        "follower": ((0, 1), 20),
+        "alone": ((1,), 20),
+        "others": ((0, 2), 20),
+        "new": ((1, 0), 31),
+    }.items():
+        led(made, Leadership(isr[0], 5, isr, 6), (name, 0), written=zxid)
+    plan = decide.take_over(made)
+    assert plan.changes == {
+        ("leader", 0): Leadership(0, 7, (0, 2), 7),
+        ("follower", 0): Leadership(0, 6, (0,), 7),
+    }
+    assert all(("leader", 0) in plan.notices.leader_and_isr[b] for b in (0, 1, 2))
+    made.brokers = {0: broker(0, 40), 1: broker(1, 42), 2: broker(2, 41)}
+    assert decide.take_over(made).changes == {}
 
 
 def test_large_notices_are_cut() -> None:
