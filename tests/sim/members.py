@@ -61,8 +61,13 @@ BUSY = frozenset(
         E.UNSTABLE_OFFSET_COMMIT,
         E.NOT_ENOUGH_REPLICAS,
         E.REQUEST_TIMED_OUT,
+        E.UNKNOWN_TOPIC_OR_PARTITION,
     )
 )
+"""Ask again. A broker that has started but has not heard from the controller knows no topic, and
+says that of a commit before it says whether it coordinates the group; stock consumers ask again
+(KAFKA-6829).
+"""
 Code = Callable[[Any], int]
 """The error code of an answer that counts."""
 
