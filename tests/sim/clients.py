@@ -216,12 +216,16 @@ class Client:
 class Batch:
     """Records on their way to a partition."""
 
-    __slots__ = ("data", "records", "sequence")
+    __slots__ = ("data", "records")
 
-    def __init__(self, records: list[Sent], sequence: int, data: bytes) -> None:
+    def __init__(self, records: list[Sent], data: bytes) -> None:
         self.records = records
-        self.sequence = sequence
         self.data = data
+
+    @property
+    def number(self) -> int:
+        """Of the first record."""
+        return self.records[0].number
 
 
 class Producer(Client):
@@ -247,8 +251,9 @@ class Producer(Client):
         """Since when a batch waits that was not acknowledged."""
         self._queues: dict[Key, deque[Batch]] = {key: deque() for key in keys}
         self._next: dict[Key, int] = dict.fromkeys(keys, 0)
+        self._sequences: dict[Key, int] = dict.fromkeys(keys, 0)
+        self._epochs: dict[Key, int] = {}
         self.pid = -1
-        self.epoch = -1
 
     @property
     def idle(self) -> bool:
@@ -264,7 +269,8 @@ class Producer(Client):
         self.finished = True
 
     async def run(self) -> None:
-        self.pid, self.epoch = await self.producer_id()
+        self.pid, epoch = await self.producer_id()
+        self._epochs = dict.fromkeys(self.keys, epoch)
         for key in self.keys:
             self.world.loop.create_task(self._make(key))
             self.world.loop.create_task(self._send(key))
@@ -279,15 +285,20 @@ class Producer(Client):
                 continue
             first = self._next[key]
             records = [Sent(f"{self.name}", first + n) for n in range(chance.choice((1, 1, 2, 5)))]
-            data = batch(
-                [record.value for record in records],
-                timestamp=self.clock.now_ms(),
-                producer_id=self.pid,
-                producer_epoch=self.epoch,
-                base_sequence=first,
-            )
             self._next[key] = first + len(records)
-            queue.append(Batch(records, first, data))
+            queue.append(self._batch(key, records))
+
+    def _batch(self, key: Key, records: list[Sent]) -> Batch:
+        """The next of the partition."""
+        data = batch(
+            [record.value for record in records],
+            timestamp=self.clock.now_ms(),
+            producer_id=self.pid,
+            producer_epoch=self._epochs[key],
+            base_sequence=self._sequences[key],
+        )
+        self._sequences[key] += len(records)
+        return Batch(records, data)
 
     async def _send(self, key: Key) -> None:
         """Send what is queued in order, up to `window` batches beyond the first unacknowledged."""
@@ -309,12 +320,12 @@ class Producer(Client):
                 await self.pause()
                 continue
             for one in list(queue)[len(flying) : self.window]:
-                if one.sequence not in done:
+                if one.number not in done:
                     call = self.call_on(line, self._request(key, one), PRODUCE)
                     flying.append((one, self.world.loop.create_task(call)))
             trouble = await self._settle(key, flying, done, queue)
-            while queue and queue[0].sequence in done:
-                del done[queue.popleft().sequence]
+            while queue and queue[0].number in done:
+                del done[queue.popleft().number]
                 self.stalled_since.pop(key, None)
             if trouble:
                 await self.pause()
@@ -328,7 +339,7 @@ class Producer(Client):
     ) -> bool:
         """Take the first answer; after a refusal all of them, so that everything is sent again in
         order. Whether there was one."""
-        trouble = False
+        trouble = forgotten = False
         while flying:
             one, task = flying.popleft()
             answer = await task
@@ -337,7 +348,7 @@ class Producer(Client):
                 row = answer.responses[0].partition_responses[0]
                 code = row.error_code
             if code in (E.NONE, E.DUPLICATE_SEQUENCE_NUMBER):
-                done[one.sequence] = None
+                done[one.number] = None
                 for number, record in enumerate(one.records):
                     known = code == E.NONE and row.base_offset >= 0
                     offset = row.base_offset + number if known else -1
@@ -346,8 +357,40 @@ class Producer(Client):
                     return False
                 continue
             trouble = True
-            self._refused(key, one, code, first=queue[0] is one)
+            first = queue[0] is one
+            if first and code == E.OUT_OF_ORDER_SEQUENCE_NUMBER and self._is_forgotten(key, one):
+                forgotten = True
+            else:
+                self._refused(key, one, code, first=first)
+        if forgotten:
+            self._begin_anew(key, done, queue)
         return trouble
+
+    def _is_forgotten(self, key: Key, one: Batch) -> bool:
+        """Whether a batch is in a log, and not as the last of this producer's.
+
+        A producer snapshot has a producer's last batch only. Who has loaded one no longer knows
+        the others for duplicates when they are sent again, and answers OUT_OF_ORDER_SEQUENCE_NUMBER
+        (seen on Apache Kafka 3.9.2 after a clean restart). A batch that is in no log is another
+        matter: then something before it is lost.
+        """
+        for node in self.world.nodes:
+            records = records_in(node.content(key))
+            mine = [r.value for r in records if r.value.startswith(f"{self.name} ".encode())]
+            values = [record.value for record in one.records]
+            if mine[-len(values) :] != values and set(values) <= set(mine):
+                return True
+        return False
+
+    def _begin_anew(self, key: Key, done: dict[int, None], queue: deque[Batch]) -> None:
+        """Go on in the next epoch, from sequence 0, with all that is not acknowledged: what Apache
+        Kafka's producer does then, although it may write records twice."""
+        self._epochs[key] += 1
+        self._sequences[key] = 0
+        for place, one in enumerate(queue):
+            if one.number not in done:
+                self.history.sent_anew(key, one.records)
+                queue[place] = self._batch(key, one.records)
 
     def _refused(self, key: Key, one: Batch, code: int, *, first: bool) -> None:
         if code == GONE or code in MOVED:

@@ -4,7 +4,8 @@ The history is kept beside the cluster: what was acknowledged, what was read, wh
 of it is judged at once (two records at one offset), the rest at the end, against the logs.
 """
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from protocol.batch import batches
@@ -70,6 +71,8 @@ class History:
         self._blame = blame
         self.acked: dict[Key, dict[Sent, int]] = {}
         """Acknowledged records and their offsets (-1 where the broker did not tell)."""
+        self.anew: Counter[tuple[Key, Sent]] = Counter()
+        """How often a record was sent in a new epoch, which makes it another record."""
         self.read: dict[tuple[Key, int], bytes] = {}
         """What some consumer has read at an offset."""
         self.leaders: dict[tuple[Key, int], int] = {}
@@ -86,6 +89,10 @@ class History:
     def acknowledged(self, key: Key, record: Sent, offset: int) -> None:
         """A producer got its acknowledgement."""
         self.acked.setdefault(key, {})[record] = offset
+
+    def sent_anew(self, key: Key, records: Iterable[Sent]) -> None:
+        """A producer sends them in a new epoch: they may be in the log once more, behind others."""
+        self.anew.update((key, record) for record in records)
 
     def was_read(self, who: str, key: Key, offset: int, value: bytes) -> None:
         """A consumer was given a record (b"" for a control record)."""
@@ -129,23 +136,29 @@ class History:
     def judge(self, key: Key, data: bytes) -> None:
         """Hold the history against the log that all replicas agree on."""
         records = records_in(data)
-        at = {record.offset: record.value for record in records}
-        offsets: dict[Sent, int] = {}
+        offsets: dict[Sent, list[int]] = {}
         last: dict[str, int] = {}
         for record in records:
             if not record.value or record.transactional:
                 continue
             sent = Sent.of(record.value)
-            if sent in offsets:
-                self._blame(f"{sent} is twice in {key}: at {offsets[sent]} and {record.offset}")
-            offsets[sent] = record.offset
+            places, anew = offsets.setdefault(sent, []), self.anew[key, sent]
+            if len(places) > anew:
+                self._blame(f"{sent} is twice in {key}: at {places[-1]} and {record.offset}")
+            places.append(record.offset)
+            if anew:
+                continue
             if sent.number < last.get(sent.producer, -1):
                 self._blame(f"{sent} comes after {last[sent.producer]} in {key}")
             last[sent.producer] = sent.number
+        self._judge_told(key, offsets, {record.offset: record.value for record in records})
+
+    def _judge_told(self, key: Key, offsets: dict[Sent, list[int]], at: dict[int, bytes]) -> None:
+        """What was acknowledged and what was read is there; `at`: the log by offset."""
         for sent, offset in self.acked.get(key, {}).items():
             if sent not in offsets:
                 self._blame(f"{sent} was acknowledged at {offset} of {key} and is lost")
-            elif offset not in (-1, offsets[sent]):
+            elif offset != -1 and offset not in offsets[sent]:
                 self._blame(f"{sent} was acknowledged at {offset} of {key}, is at {offsets[sent]}")
         for (where, offset), value in self.read.items():
             if where == key and at.get(offset) != value:

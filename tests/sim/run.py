@@ -293,7 +293,7 @@ class Run:
     def _judge(self) -> None:
         logs: dict[Key, bytes] = {}
         for key in self._all_keys():
-            contents = [_content(node, key) for node in self.world.nodes]
+            contents = [node.content(key) for node in self.world.nodes]
             if any(content != contents[0] for content in contents[1:]):
                 self.world.blame(f"the replicas of {key} are not equal")
             logs[key] = contents[0]
@@ -303,14 +303,6 @@ class Run:
             self.history.judge_output(
                 {key: logs[key] for key in self.keys}, {key: logs[key] for key in self.output}
             )
-
-
-def _content(node: Node, key: Key) -> bytes:
-    """All of a replica's segments, as they lie on the disk."""
-    files = node.disk.files
-    prefix = f"/memory/{key[0]}-{key[1]}/"
-    names = sorted(n for n in files if n.startswith(prefix) and n.endswith(".log"))
-    return b"".join(bytes(files[name].content) for name in names)
 
 
 def run(seed: int) -> Outcome:

@@ -20,6 +20,7 @@ from broker.config import BrokerConfig, ConfigError
 from broker.partition import Partition
 from broker.server import Server
 from tests.kit.faulty_files import FaultyFileSystem
+from tests.sim.history import Key
 from tests.sim.keeper import ADDRESS, Keeper
 from tests.sim.loop import Incarnation, SimClock, SimLoop
 from tests.sim.network import Network
@@ -178,6 +179,13 @@ class Node:
         if not self.up or self.server is None:
             return None
         return self.server.node.replicas.partition(topic, index)
+
+    def content(self, key: Key) -> bytes:
+        """All of a replica's segments, as they lie on the disk."""
+        files = self.disk.files
+        prefix = f"/memory/{key[0]}-{key[1]}/"
+        names = sorted(n for n in files if n.startswith(prefix) and n.endswith(".log"))
+        return b"".join(bytes(files[name].content) for name in names)
 
 
 class World:
