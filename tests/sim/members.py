@@ -1,7 +1,7 @@
 """Members of consumer groups (classic protocol), and workers that consume, transform and produce in
 transactions: each record of the source is put out once."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from protocol.batch import TRANSACTIONAL
@@ -61,13 +61,11 @@ BUSY = frozenset(
         E.UNSTABLE_OFFSET_COMMIT,
         E.NOT_ENOUGH_REPLICAS,
         E.REQUEST_TIMED_OUT,
-        E.UNKNOWN_TOPIC_OR_PARTITION,
     )
 )
-"""Ask again. A broker that has started but has not heard from the controller knows no topic, and
-says that of a commit before it says whether it coordinates the group; stock consumers ask again
-(KAFKA-6829).
-"""
+NOT_TOLD = BUSY | {E.UNKNOWN_TOPIC_OR_PARTITION}
+"""The same for requests that name partitions: a broker that has just begun knows of none until the
+controller tells it, and checks them before it says that it coordinates nothing."""
 Code = Callable[[Any], int]
 """The error code of an answer that counts."""
 
@@ -127,8 +125,10 @@ class Member(Client):
         version: int,
         code_of: Code = _top,
         timeout_s: float = TIMEOUT_S,
+        busy: Collection[int] = BUSY,
     ) -> Any:
-        """The coordinator's answer, wherever it has moved. Raises GaveUp."""
+        """The coordinator's answer, wherever it has moved; after the codes `busy` the same one is
+        asked again. Raises GaveUp."""
         end = self.world.loop.time() + PATIENCE_S
         while self.world.loop.time() < end:
             node = self._coordinators.get((kind, key))
@@ -140,7 +140,7 @@ class Member(Client):
             code = GONE if answer is None else code_of(answer)
             if code in MOVED_COORDINATOR:
                 self._coordinators.pop((kind, key), None)
-            elif code not in BUSY:
+            elif code not in busy:
                 return answer
             await self.pause()
         raise GaveUp
@@ -285,7 +285,9 @@ class Member(Client):
         def code_of(answer: Any) -> int:
             return max(row.error_code for topic in answer.topics for row in topic.partitions)
 
-        answer = await self.coordinated(GROUP, self.group, request, OFFSET_COMMIT, code_of)
+        answer = await self.coordinated(
+            GROUP, self.group, request, OFFSET_COMMIT, code_of, busy=NOT_TOLD
+        )
         if code_of(answer) != E.NONE:
             self._left(code_of(answer))
             return False
@@ -348,8 +350,16 @@ class Worker(Member):
                 self.positions[key] = end
         return True  # what was aborted is read again
 
-    async def _in_transaction(self, request: Any, version: int, code_of: Code = _top) -> Any:
-        answer = await self.coordinated(TRANSACTION, self.name, request, version, code_of)
+    async def _in_transaction(
+        self,
+        request: Any,
+        version: int,
+        code_of: Code = _top,
+        busy: Collection[int] = BUSY,
+    ) -> Any:
+        answer = await self.coordinated(
+            TRANSACTION, self.name, request, version, code_of, busy=busy
+        )
         if code_of(answer) != E.NONE:
             raise GaveUp
         return answer
@@ -371,6 +381,7 @@ class Worker(Member):
                     .results_by_partition[0]
                     .partition_error_code
                 ),
+                NOT_TOLD,
             )
         sequence = self._sequences.get(target, 0)
         values = [Sent(f"{source[0]}-{source[1]}", record.offset).value for record in records]
@@ -433,7 +444,7 @@ class Worker(Member):
             return max(row.error_code for topic in answer.topics for row in topic.partitions)
 
         version = 5 if self.style == 2 else 3
-        answer = await self.coordinated(GROUP, self.group, request, version, code_of)
+        answer = await self.coordinated(GROUP, self.group, request, version, code_of, busy=NOT_TOLD)
         if code_of(answer) != E.NONE:
             raise GaveUp
 
