@@ -143,12 +143,11 @@ def depose(world: "World") -> tuple[str, Undo | None]:
 
 
 def slow_network(world: "World") -> tuple[str, Undo | None]:
-    network, before = world.network, world.network.delay_s
-    most = world.chance.choice((0.02, 0.1, 0.4))
-    network.delay_s = lambda: world.chance.uniform(0.0001, most)
+    slowed, most = world.network.slowed, world.chance.choice((0.02, 0.1, 0.4))
+    slowed.append(most)
 
     def heal() -> None:
-        network.delay_s = before
+        slowed.remove(most)
 
     return f"the network is slow, {most:g} s", heal
 

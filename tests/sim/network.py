@@ -23,6 +23,8 @@ from tests.sim.loop import CURRENT, SimLoop
 
 FIRST_FD = 1 << 20
 SEND_BUFFER = 1 << 18
+SHORTEST_S, LONGEST_S = 0.0001, 0.003
+"""How long a piece is under way, when nothing slows the network."""
 Address = tuple[str, int]
 
 
@@ -169,7 +171,7 @@ class SimSocket:
 
 
 class Network:
-    """Hosts by name; see the module. `delay_s()` draws how long a piece is under way."""
+    """Hosts by name; see the module."""
 
     def __init__(self, loop: SimLoop) -> None:
         self.loop = loop
@@ -179,9 +181,15 @@ class Network:
         self.paused: set[str] = set()
         self.digest = blake2b(digest_size=8)
         self.cuts: set[tuple[str, str]] = set()
-        self.delay_s: Callable[[], float] = lambda: loop.chance.uniform(0.0001, 0.003)
+        self.slowed: list[float] = []
+        """What slows it at present, each with the longest time that a piece may take, in seconds;
+        the worst counts."""
         self._ports = count(20_000)
         loop.watch_sockets(self._ready)
+
+    def delay_s(self) -> float:
+        """Draw how long a piece is under way."""
+        return self.loop.chance.uniform(SHORTEST_S, max(self.slowed, default=LONGEST_S))
 
     def _ready(self, fd: int) -> int:
         found = self.sockets.get(fd)
