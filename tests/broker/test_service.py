@@ -7,7 +7,7 @@ import pytest
 
 from broker.cluster import layout
 from broker.cluster.local import LocalStore
-from broker.cluster.store import SetData
+from broker.cluster.store import ConnectionLoss, SetData
 from broker.context import Node
 from broker.controller.decide import Notices, Plan
 from broker.controller.elect import Election, Wish
@@ -15,6 +15,7 @@ from broker.controller.reign import Balance
 from broker.controller.run import NotController
 from broker.controller.topics import Created, Defaults, Refused, TopicWish
 from protocol.errors import ErrorCode
+from protocol.messages.allocate_producer_ids import AllocateProducerIdsRequest
 from protocol.messages.alter_partition import (
     AlterPartitionRequest,
     BrokerState,
@@ -42,6 +43,32 @@ def epoch(node: MetadataNode) -> int:
 
 async def ask(node: Node, key: int, version: int, request: Any) -> Any:
     return await answer_of(node, {"api": key, "version": version}, request)
+
+
+# --- producer ids ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("written", "first"), [(True, 1000), (False, 0)])
+async def test_a_block_of_producer_ids_that_may_be_written_is_nobodys(
+    written: bool, first: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = MetadataNode(LocalStore())
+    await node.start()
+    write = node.store.set
+
+    async def lost(*change: Any) -> None:
+        monkeypatch.undo()
+        if written:
+            await write(*change)
+        raise ConnectionLoss(layout.PRODUCER_ID_BLOCK)
+
+    monkeypatch.setattr(node.store, "set", lost)
+    request = AllocateProducerIdsRequest(0, epoch(node))
+    assert (await ask(handler_node(node), 67, 0, request)).error_code == -1
+    assert node.controller.active
+    answer = await ask(handler_node(node), 67, 0, request)
+    assert (answer.error_code, answer.producer_id_start, answer.producer_id_len) == (0, first, 1000)
+    await node.stop()
 
 
 # --- ISR ------------------------------------------------------------------------------------------
