@@ -44,6 +44,8 @@ class LogRecord(NamedTuple):
     producer_id: int
     committed: bool | None = None
     """What a control record (without value) says of its producer's transaction."""
+    leader_epoch: int = -1
+    """Of the leader that took it."""
 
 
 def records_in(data: bytes) -> list[LogRecord]:
@@ -52,15 +54,20 @@ def records_in(data: bytes) -> list[LogRecord]:
     found: list[LogRecord] = []
     for at, header in batches(data):
         for record in records_of(data, at, header, LIMIT):
+            value, committed = bytes(record.value or b""), None
             if header.control:
                 assert record.key is not None
-                committed = record.key[3] == 1
-                found.append(LogRecord(record.offset, b"", True, header.producer_id, committed))
-            else:
-                value = bytes(record.value or b"")
-                found.append(
-                    LogRecord(record.offset, value, header.transactional, header.producer_id)
+                value, committed = b"", record.key[3] == 1
+            found.append(
+                LogRecord(
+                    record.offset,
+                    value,
+                    header.transactional,
+                    header.producer_id,
+                    committed,
+                    header.leader_epoch,
                 )
+            )
     return found
 
 

@@ -240,6 +240,9 @@ class Member(Client):
             self.history.resumes(self.group, key, offset, known[key])
             self.history.committed(self.group, key, offset)
             self.positions[key] = offset
+            if row.committed_leader_epoch > self.leaders.get(key, (-1, -1))[1]:
+                # A leader before that one may not have what was read (KIP-320).
+                self.leaders[key] = -1, row.committed_leader_epoch
 
     # --- work
 
@@ -273,8 +276,11 @@ class Member(Client):
 
     async def _done_with(self, found: Mapping[Key, list[LogRecord]]) -> bool:
         """Commit what was read; False when the member has to join again."""
-        ends = {key: records[-1].offset + 1 for key, records in found.items()}
-        rows = [OffsetCommitRequestPartition(key[1], end) for key, end in ends.items()]
+        lasts = {key: records[-1] for key, records in found.items()}
+        rows = [
+            OffsetCommitRequestPartition(key[1], last.offset + 1, last.leader_epoch)
+            for key, last in lasts.items()
+        ]
         request = OffsetCommitRequest(
             self.group,
             self.generation,
@@ -291,10 +297,14 @@ class Member(Client):
         if code_of(answer) != E.NONE:
             self._left(code_of(answer))
             return False
-        for key, end in ends.items():
-            self.history.committed(self.group, key, end)
-            self.positions[key] = end
+        self._came_to(lasts)
         return True
+
+    def _came_to(self, lasts: Mapping[Key, LogRecord]) -> None:
+        """These records are the last ones that were committed."""
+        for key, last in lasts.items():
+            self.history.committed(self.group, key, last.offset + 1)
+            self.positions[key] = last.offset + 1
 
 
 class Worker(Member):
@@ -341,13 +351,11 @@ class Worker(Member):
         for number, (key, records) in enumerate(found.items()):
             target = self.output[(key[1] + number) % len(self.output)]
             await self._put_out(key, records, target)
-        ends = {key: records[-1].offset + 1 for key, records in found.items()}
-        await self._add_offsets(ends)
+        lasts = {key: records[-1] for key, records in found.items()}
+        await self._add_offsets(lasts)
         await self._end(commit)
         if commit:
-            for key, end in ends.items():
-                self.history.committed(self.group, key, end)
-                self.positions[key] = end
+            self._came_to(lasts)
         return True  # what was aborted is read again
 
     async def _in_transaction(
@@ -425,11 +433,14 @@ class Worker(Member):
             await self.pause()
         raise GaveUp
 
-    async def _add_offsets(self, ends: Mapping[Key, int]) -> None:
+    async def _add_offsets(self, lasts: Mapping[Key, LogRecord]) -> None:
         if self.style == 1:
             add = AddOffsetsToTxnRequest(self.name, self.pid, self.epoch, self.group)
             await self._in_transaction(add, ADD_OFFSETS)
-        rows = [TxnOffsetCommitRequestPartition(key[1], end) for key, end in ends.items()]
+        rows = [
+            TxnOffsetCommitRequestPartition(key[1], last.offset + 1, last.leader_epoch)
+            for key, last in lasts.items()
+        ]
         request = TxnOffsetCommitRequest(
             self.name,
             self.group,
