@@ -204,7 +204,11 @@ class Coordinator(Generic[M]):
 
     def find(self, key: str) -> M | ErrorCode:
         """The machine of a key, or why there is none here. For requests that write nothing."""
-        slot = self._slot(self.partition_for(key))
+        return self.find_at(self.partition_for(key))
+
+    def find_at(self, index: int | None) -> M | ErrorCode:
+        """The machine of a partition of the internal topic, or why there is none here."""
+        slot = self._slot(index)
         return slot if isinstance(slot, ErrorCode) else slot.machine
 
     def machines(self) -> Iterator[M]:
@@ -218,9 +222,13 @@ class Coordinator(Generic[M]):
         """Whether a partition is being loaded."""
         return any(slot.loading is not None for slot in self._slots.values())
 
-    def leader_epoch(self, key: str) -> int:
-        """Of the partition that coordinates a key: the coordinator epoch of markers. -1 if none."""
-        slot = self._slot(self.partition_for(key))
+    def leader_epoch(self, index: int) -> int:
+        """Of a partition of the internal topic: the coordinator epoch of markers. -1 if it has no
+        machine here.
+
+        By partition and not by key: a broker is told to lead before it is told of the topics.
+        """
+        slot = self._slot(index)
         return -1 if isinstance(slot, ErrorCode) else slot.leader_epoch
 
     def _slot(self, index: int | None) -> "Slot[M] | ErrorCode":

@@ -243,7 +243,7 @@ class MarkerSender:
 
     def send(self, index: int, work: EndMarkers) -> None:
         """Write a transaction's markers; `index` is its partition of __transaction_state."""
-        epoch = self._node.transactions.leader_epoch(work.transactional_id)
+        epoch = self._node.transactions.leader_epoch(index)
         if epoch >= 0:
             _Ending(self, index, work, epoch).attempt(list(work.partitions))
 
@@ -290,14 +290,19 @@ class _Ending:
     def _is_over(self) -> bool:
         """Whether the coordinator is another one by now: it sends its own markers, and these may
         hit the producer's next transaction."""
-        epoch = self._sender.node.transactions.leader_epoch(self._work.transactional_id)
+        epoch = self._sender.node.transactions.leader_epoch(self._index)
         return self._fenced or epoch != self._marker.coordinator_epoch
 
     def attempt(self, partitions: list[TopicPartition]) -> None:
         """Send to the present leaders; partitions that are gone from the cluster need no marker."""
         if self._is_over():
             return
-        view = self._sender.node.metadata.view
+        node = self._sender.node
+        view = node.metadata.view
+        # A broker that has just begun leads before it hears of any topic, its coordinator's too.
+        told = node.transactions.topic in view.topics
+        self._looks += told
+        certain = told and (not self._work.resumed or self._looks >= PATIENCE)
         leaders: dict[int, list[TopicPartition]] = {}
         gone: list[TopicPartition] = []
         for key in partitions:
@@ -306,8 +311,7 @@ class _Ending:
                 gone.append(key)
             else:
                 leaders.setdefault(info.leader, []).append(key)
-        self._looks += 1
-        if gone and self._work.resumed and self._looks < PATIENCE:
+        if gone and not certain:
             self._again(gone)
         elif gone or not partitions:
             self._written(gone)
@@ -360,7 +364,7 @@ class _Ending:
                 work.transactional_id, producer, partitions, now_ms
             ),
         )
-        machine = coordinator.find(work.transactional_id)
+        machine = coordinator.find_at(self._index)
         if not isinstance(machine, ErrorCode) and machine.awaits_completion(
             work.transactional_id, producer
         ):

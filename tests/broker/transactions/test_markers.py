@@ -10,7 +10,13 @@ import pytest
 from broker.cluster.view import OFFSETS_TOPIC, TRANSACTIONS_TOPIC
 from broker.coordinator import Waiting
 from broker.transactions import markers
-from broker.transactions.markers import Marker, MarkerSender, Results, write_markers
+from broker.transactions.markers import (
+    PATIENCE,
+    Marker,
+    MarkerSender,
+    Results,
+    write_markers,
+)
 from broker.transactions.state import State, TopicPartition
 from protocol.errors import ErrorCode
 from protocol.messages.write_txn_markers import (
@@ -274,6 +280,29 @@ async def test_topics_that_a_new_coordinator_has_not_heard_of_yet(part: Part) ->
     assert part.state() == State.COMPLETE_COMMIT
     assert part.log("b") == [(0, COMMITTED), (0, ("commit", 2))]
     assert part.log("c") == [(0, ("commit", 2))]
+
+
+async def test_a_coordinator_that_goes_on_before_it_is_told_of_any_topic(part: Part) -> None:
+    """Nor of its own: LeaderAndIsr comes before UpdateMetadata to a broker that has just begun."""
+    part.host("c", isr=(BROKER, OTHER))
+    me = await open_at(part, b=[0], c=[0])
+    assert (await part.end(me))[0] == 0
+    await part.quiet()
+    assert part.state() == State.PREPARE_COMMIT
+    view = part.metadata.view
+    part.come_back(TRANSACTIONS_TOPIC)
+    part.metadata.view = replace(view, topics={})
+    for _ in range(2 * PATIENCE):
+        await part.quiet()
+    part.metadata.view = view
+    assert part.state() == State.PREPARE_COMMIT
+    assert part.log("b") == [(0, COMMITTED)]
+    part.host("c", leader_epoch=1)
+    for _ in range(2 * PATIENCE):
+        await part.quiet()
+    assert part.state() == State.COMPLETE_COMMIT
+    assert part.log("b") == [(0, COMMITTED), (0, ("commit", 2))]
+    assert part.log("c") == [(0, COMMITTED), (0, ("commit", 2))]
 
 
 async def test_topics_that_a_new_coordinator_never_hears_of(part: Part) -> None:
