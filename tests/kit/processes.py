@@ -127,14 +127,28 @@ class ProcessCluster:
         return self.metadata().controller_id
 
     def in_sync(self, topic: str, partitions: int) -> None:
-        """Wait until all replicas are in sync."""
+        """Wait until all replicas are in sync, as every broker knows: one that was cut off believes
+        for a while what was so before."""
         count = len(self.brokers)
-        self.until(
-            f"all replicas of {topic} are in sync",
-            lambda: all(
-                len(self.partition(topic, i).isr_nodes) == count for i in range(partitions)
-            ),
-        )
+
+        def agreed() -> bool:
+            views = set()
+            for broker_id in self.brokers:
+                try:
+                    (view,) = self.metadata_of(broker_id, topic).topics
+                except (OSError, ConnectionClosed, NoAnswer):
+                    return False
+                views.add(
+                    tuple(
+                        sorted(
+                            (p.partition_index, p.leader_id, p.leader_epoch, len(p.isr_nodes))
+                            for p in view.partitions
+                        )
+                    )
+                )
+            return len(views) == 1 and [row[3] for row in views.pop()] == [count] * partitions
+
+        self.until(f"all replicas of {topic} are in sync", agreed)
 
     def create(self, topic: str, partitions: int, configs: Mapping[str, str] | None = None) -> None:
         """A topic with a replica on each broker."""
