@@ -10,6 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
+from broker.cluster.store import StoreError
 from broker.context import ApiError, Context, Node
 from broker.handlers import HANDLERS
 from broker.refusals import refusal
@@ -126,10 +127,8 @@ class Dispatcher:
             return route.handle(self.node, context, request)
         except Malformed:
             raise
-        except ApiError as error:
-            return route.refuse(context.version, request, error.code, error.message)
-        except Exception:  # noqa: BLE001
-            return self.unforeseen(route, context, request)
+        except Exception as error:  # noqa: BLE001
+            return self._failed(route, context, request, error)
 
     async def finish(
         self, route: Route, context: Context, request: Any, work: Awaitable[Any]
@@ -139,19 +138,24 @@ class Dispatcher:
             return await work
         except Malformed:
             raise
-        except ApiError as error:
-            return route.refuse(context.version, request, error.code, error.message)
-        except Exception:  # noqa: BLE001
-            return self.unforeseen(route, context, request)
+        except Exception as error:  # noqa: BLE001
+            return self._failed(route, context, request, error)
 
-    def unforeseen(self, route: Route, context: Context, request: Any) -> Any:
-        """One traceback, one answer. To be called from an except clause."""
-        log.exception(
-            "%s version %d from client %s at %s failed",
+    def _failed(self, route: Route, context: Context, request: Any, error: Exception) -> Any:
+        """The answer to a request whose handler raised. What nobody foresaw has one traceback; that
+        the cluster's store is in trouble, or lost an answer, needs none."""
+        if isinstance(error, ApiError):
+            return route.refuse(context.version, request, error.code, error.message)
+        foreseen = isinstance(error, StoreError)
+        log.log(
+            logging.WARNING if foreseen else logging.ERROR,
+            "%s version %d from client %s at %s failed: %r",
             route.api.name,
             context.version,
             context.client_id,
             context.connection_id,
+            error,
+            exc_info=None if foreseen else error,
         )
         return route.refuse(context.version, request, ErrorCode.UNKNOWN_SERVER_ERROR, None)
 

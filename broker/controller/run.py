@@ -323,10 +323,18 @@ class Controller:
         return await self._ask(lambda reign: work(Admin(reign, self._random)))
 
     async def _serve(self, work: "Callable[[Service], Awaitable[T]]") -> T:
-        """What a broker asks for, as an event."""
+        """What a broker asks for, as an event. Where the store fails meanwhile, it may hold more
+        than is known here, and than the brokers were told."""
         from broker.controller.service import Service
 
-        return await self._ask(lambda reign: work(Service(reign)))
+        async def serve(reign: Reign) -> T:
+            try:
+                return await work(Service(reign))
+            except StoreError as error:
+                reign.start_over(error)
+                raise
+
+        return await self._ask(serve)
 
     async def _ask(self, work: Callable[[Reign], Awaitable[T]]) -> T:
         """Have the active reign do something as an event. Raises NotController."""

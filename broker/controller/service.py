@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from broker.cluster.layout import Assignment, Leadership
-from broker.cluster.store import StoreError
 from broker.controller import elect, reassign
 from broker.controller.decide import Notices
 from broker.controller.elect import Election, Wish
@@ -101,11 +100,7 @@ class Service:
 
     async def reassign(self, targets: Sequence[Target], rules: Rules) -> dict[Key, Refusal | None]:
         """See Controller.alter_reassignments."""
-        try:
-            return await self._reign.moves.begin(targets, rules)
-        except StoreError as error:
-            self._reign.start_over(error)
-            raise
+        return await self._reign.moves.begin(targets, rules)
 
     async def reassignments(self, keys: Sequence[Key] | None) -> dict[Key, Assignment]:
         """See Controller.reassignments."""

@@ -6,11 +6,9 @@ the controller: NOT_CONTROLLER. A store that fails, or whose answer is lost: UNK
 block that may have been written is never given out. Left out: authorization.
 """
 
-import logging
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
-from broker.cluster.store import StoreError
 from broker.controller.run import NotController
 from broker.controller.topics import Refused
 from protocol.errors import ErrorCode
@@ -21,8 +19,6 @@ from protocol.messages.allocate_producer_ids import (
 
 if TYPE_CHECKING:
     from broker.context import Context, Node
-
-log = logging.getLogger("odradek.controller")
 
 
 def handle(
@@ -43,7 +39,4 @@ async def _handle(node: "Node", request: AllocateProducerIdsRequest) -> Allocate
         return AllocateProducerIdsResponse(error_code=ErrorCode.NOT_CONTROLLER)
     except Refused as refused:
         return AllocateProducerIdsResponse(error_code=refused.refusal.code)
-    except StoreError as error:
-        log.warning("no producer ids for broker %d: %s", request.broker_id, error)
-        return AllocateProducerIdsResponse(error_code=ErrorCode.UNKNOWN_SERVER_ERROR)
     return AllocateProducerIdsResponse(producer_id_start=first, producer_id_len=count)

@@ -8,12 +8,14 @@ import pytest
 from broker.cluster import layout
 from broker.cluster.local import LocalStore
 from broker.cluster.store import ConnectionLoss, SetData
-from broker.context import Node
+from broker.context import Context, Node
+from broker.controller import run
 from broker.controller.decide import Notices, Plan
 from broker.controller.elect import Election, Wish
 from broker.controller.reign import Balance
 from broker.controller.run import NotController
 from broker.controller.topics import Created, Defaults, Refused, TopicWish
+from broker.dispatch import Dispatcher
 from protocol.errors import ErrorCode
 from protocol.messages.allocate_producer_ids import AllocateProducerIdsRequest
 from protocol.messages.alter_partition import (
@@ -22,12 +24,14 @@ from protocol.messages.alter_partition import (
     RequestPartitionData,
     RequestTopicData,
 )
+from protocol.messages.controlled_shutdown import ControlledShutdownRequest
 from protocol.messages.elect_leaders import ElectLeadersRequest, TopicPartitions
 from protocol.messages.leader_and_isr import LeaderAndIsrRequest
 from protocol.messages.update_metadata import UpdateMetadataRequest
 from tests.broker.test_control_recorded import answer as answer_of
 from tests.broker.test_controller import cluster, settled, state, stop
 from tests.kit.nodes import MetadataNode, handler_node
+from tests.kit.wire import frame
 
 
 async def made(node: MetadataNode, name: str, *replicas: tuple[int, ...]) -> None:
@@ -45,12 +49,23 @@ async def ask(node: Node, key: int, version: int, request: Any) -> Any:
     return await answer_of(node, {"api": key, "version": version}, request)
 
 
+async def dispatch(node: Node, version: int, request: Any) -> Any:
+    """The answer as a connection has it, whatever the handler raised."""
+    dispatcher, context = Dispatcher(node), Context("c", "PLAINTEXT", "h")
+    data = memoryview(frame(request, version)[4:])
+    route, decoded, result = dispatcher.dispatch(context, data)
+    return await dispatcher.finish(route, context, decoded, result)
+
+
 # --- producer ids ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("written", "first"), [(True, 1000), (False, 0)])
 async def test_a_block_of_producer_ids_that_may_be_written_is_nobodys(
-    written: bool, first: int, monkeypatch: pytest.MonkeyPatch
+    written: bool,
+    first: int,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     node = MetadataNode(LocalStore())
     await node.start()
@@ -64,8 +79,9 @@ async def test_a_block_of_producer_ids_that_may_be_written_is_nobodys(
 
     monkeypatch.setattr(node.store, "set", lost)
     request = AllocateProducerIdsRequest(0, epoch(node))
-    assert (await ask(handler_node(node), 67, 0, request)).error_code == -1
+    assert (await dispatch(handler_node(node), 0, request)).error_code == -1
     assert node.controller.active
+    assert "ConnectionLoss" in caplog.text and "Traceback" not in caplog.text
     answer = await ask(handler_node(node), 67, 0, request)
     assert (answer.error_code, answer.producer_id_start, answer.producer_id_len) == (0, first, 1000)
     await node.stop()
@@ -342,6 +358,33 @@ async def test_nobody_to_elect() -> None:
     answer = await ask(handler_node(node), 43, 2, elections(9, 0))
     assert answer.error_code == -1 and codes(answer) == {0: -1}
     await node.stop()
+
+
+# --- a store that loses an answer -----------------------------------------------------------------
+
+
+async def test_what_was_written_without_an_answer_is_found_and_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(run, "RETRY_S", 0)
+    nodes = await cluster(3)
+    await made(nodes[0], "t", (1, 2), (2, 1))
+    write = nodes[0].store.multi
+
+    async def lost(ops: Any) -> None:
+        monkeypatch.setattr(nodes[0].store, "multi", write)
+        await write(ops)
+        raise ConnectionLoss(layout.CONTROLLER_EPOCH)
+
+    monkeypatch.setattr(nodes[0].store, "multi", lost)
+    node, request = handler_node(nodes[0]), ControlledShutdownRequest(1, epoch(nodes[1]))
+    assert (await dispatch(node, 2, request)).error_code == -1
+    assert (await state(nodes[0], "t", 0))[0].leader == 2
+    assert await nodes[2].metadata.wait_until(lambda view: view.leader("t", 0) == 2, 10)
+    assert nodes[0].controller.active
+    answer = await ask(node, 7, 2, request)
+    assert (answer.error_code, answer.remaining_partitions) == (0, [])
+    await stop(*reversed(nodes))
 
 
 # --- what the controller does by itself -----------------------------------------------------------
