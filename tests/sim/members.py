@@ -63,9 +63,11 @@ BUSY = frozenset(
         E.REQUEST_TIMED_OUT,
     )
 )
+"""Ask again."""
 NOT_TOLD = BUSY | {E.UNKNOWN_TOPIC_OR_PARTITION}
 """The same for requests that name partitions: a broker that has just begun knows of none until the
-controller tells it, and checks them before it says that it coordinates nothing."""
+controller tells it, and checks them before it says that it coordinates nothing. Stock clients ask
+again; of a request without partitions the code would be wrong."""
 Code = Callable[[Any], int]
 """The error code of an answer that counts."""
 
