@@ -224,8 +224,8 @@ def run(path: Path, kinds: list[str], rounds: int, tell: Callable[[str], None] =
             address = ensemble.address
         else:
             address = zookeeper.standalone().address
-        # An election of the preferred leader that begins as its way to that broker is cut leaves the
-        # partition with a leader that does not know it, as with Apache Kafka.
+        # An election of the preferred leader that begins as the way to that broker is cut leaves
+        # the partition with a leader that does not know it, as with Apache Kafka.
         settings = {"auto.leader.rebalance.enable": "false"}
         cluster = ProcessCluster(path, address + zookeeper.chroot(), 3, settings, network)
         stack.callback(cluster.end)
