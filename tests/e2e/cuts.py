@@ -23,11 +23,15 @@ class Place(NamedTuple):
 
 
 class Cut(NamedTuple):
-    """`make` drops packets. `goes_on`: whether somebody can acknowledge writes meanwhile."""
+    """`make` drops packets. `goes_on`: whether somebody can acknowledge writes meanwhile.
+    `two_followers`: both brokers must reach the controller, so that neither is it: else nobody can
+    take the other out of the ISRs of what it leads.
+    """
 
     name: str
     make: Callable[[Network, Place], None]
     goes_on: bool = True
+    two_followers: bool = False
 
 
 def _sever(net: Network, place: Place) -> None:
@@ -50,19 +54,29 @@ def _deafen(net: Network, place: Place) -> None:
         net.drop(name, place.leader)
 
 
-# Where a leader cannot reach the controller, nobody can take a follower out of its ISR: the
-# follower that is cut off is another.
 BOTH_WAYS = (
     Cut("leader from everybody", _sever),
-    Cut("leader from a follower", lambda net, at: net.cut(at.leader, at.others[0])),
+    Cut(
+        "leader from a follower",
+        lambda net, at: net.cut(at.leader, at.others[0]),
+        two_followers=True,
+    ),
     Cut("leader from ZooKeeper", lambda net, at: net.cut(at.leader, STORE)),
     Cut("leader from all followers", _sever_from_brokers, goes_on=False),
 )
 ONE_WAY = (
     Cut("nobody hears the leader", _silence),
     Cut("the leader hears nobody", _deafen),
-    Cut("a follower does not hear the leader", lambda net, at: net.drop(at.leader, at.others[0])),
-    Cut("the leader does not hear a follower", lambda net, at: net.drop(at.others[0], at.leader)),
+    Cut(
+        "a follower does not hear the leader",
+        lambda net, at: net.drop(at.leader, at.others[0]),
+        two_followers=True,
+    ),
+    Cut(
+        "the leader does not hear a follower",
+        lambda net, at: net.drop(at.others[0], at.leader),
+        two_followers=True,
+    ),
     Cut("ZooKeeper does not hear the leader", lambda net, at: net.drop(at.leader, STORE)),
     Cut("the leader does not hear ZooKeeper", lambda net, at: net.drop(STORE, at.leader)),
 )

@@ -180,6 +180,8 @@ class Run:
     def _cut(self, cut: Cut) -> Stood:
         assert self.network is not None
         leader, controller = self.leader(), self.cluster.controller()
+        if cut.two_followers and leader == controller:
+            leader = next(i for i in self.cluster.brokers if i != controller)
         others = sorted(self.cluster.brokers.keys() - {leader}, key=lambda i: i == controller)
         names = {broker_id: f"broker-{broker_id}" for broker_id in self.cluster.brokers}
         self.told = cut.name

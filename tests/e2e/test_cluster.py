@@ -411,7 +411,9 @@ async def test_a_topic_is_deleted_everywhere_and_made_anew(brokers: Cluster) -> 
     await made(brokers, "t", 1, 2)
     await produce(brokers, 1, "t", b"old", b"old")
     first = brokers.servers[1].node.metadata.view.topics["t"].topic_id
-    await brokers.controller.node.controller.delete_topics(["t"])
+    controller = brokers.controller.node.controller
+    await controller.delete_topics(["t"])
+    await controller.deleted("t")
     await brokers.until(lambda: hosts(brokers, "t") == set())
     for server in brokers.servers.values():
         assert "t" not in server.node.metadata.view.topics
