@@ -217,8 +217,8 @@ class ZooKeeper:
     def _end(self, number: signal.Signals) -> None:
         process, self.process = self.process, None
         if process is not None and process.poll() is None:
-            process.send_signal(signal.SIGCONT)
             process.send_signal(number)
+            process.send_signal(signal.SIGCONT)  # one that is paused does nothing more before
             process.wait(30)
 
 
