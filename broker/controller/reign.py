@@ -135,6 +135,12 @@ class Reign:
         await self.moves.resume()
         await AskedElections(self).read()
         self._balance_in(FIRST_BALANCE_S)
+        self._telling = asyncio.get_running_loop().create_task(self._tell_when_all_know())
+
+    async def _tell_when_all_know(self) -> None:
+        await self.drained()
+        if not self._closed:
+            log.info("all brokers know what controller epoch %d began with", self.state.epoch)
 
     def revoke(self) -> None:
         """At once, without waiting: no further write and no further event (session expired)."""
