@@ -5,6 +5,7 @@ one sentence on standard error, exit status 1.
 """
 
 import argparse
+import gc
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -164,6 +165,7 @@ def _start(configs: list[BrokerConfig], topics: list[TopicSpec], *, memory: bool
         log = logging.getLogger("odradek.config")
         for note in notes:
             log.warning("%s", note)
+    gc.disable()  # what is imported stays; `run` enables it again
     from broker.server import run
 
     return run(configs, memory=memory, topics=topics)

@@ -464,6 +464,8 @@ def run(configs: Sequence[BrokerConfig], *, memory: bool, topics: list[TopicSpec
     Several brokers share the embedded store of the first one.
     """
     _raise_descriptor_limit()
+    gc.freeze()  # modules are not looked through again and again
+    gc.enable()
     gc.set_threshold(*COLLECTIONS)
     asyncio.run(_serve(configs, memory=memory, topics=topics))
     return 0

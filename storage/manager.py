@@ -11,10 +11,9 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from hashlib import blake2b
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from storage import checkpoint, rounds
-from storage.cleaner import Cleaner, SyncJob
 from storage.config import LogConfig
 from storage.errors import LogDirOffline
 from storage.filesystem import FileSystem
@@ -40,6 +39,9 @@ from storage.metafiles import (
     read_meta_properties,
     write_meta_properties,
 )
+
+if TYPE_CHECKING:
+    from storage.cleaner import Cleaner, SyncJob
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +88,8 @@ class LogManager:
         self._deletes: list[tuple[int, str, str]] = []  # due at, log directory, path
         self._delete_count = 0
         self._untold: list[tuple[str, BaseException]] = []  # failures that logs do not know of
-        self._cleaner = Cleaner(dedupe_memory)
+        self._dedupe_memory = dedupe_memory
+        self._cleaner: Cleaner | None = None  # imported and made by the first round
         self.futures = Futures(self)
         """Replicas on their way to another directory."""
 
@@ -224,7 +227,7 @@ class LogManager:
 
     def compacting(self, key: Key) -> bool:
         """Whether the log is being compacted at the moment."""
-        return key == self._cleaner.busy
+        return self._cleaner is not None and key == self._cleaner.busy
 
     def replace(self, key: Key, log: Log, directory: LogDir) -> None:
         """Another log, which is counted in its directory already, is this partition's now."""
@@ -381,7 +384,8 @@ class LogManager:
         if log is None:
             return
         directory = self._home[key]
-        self._cleaner.forget(key)
+        if self._cleaner is not None:
+            self._cleaner.forget(key)
         log.close(clean=False)
         if not self.discard(directory, log.directory, key, log, now_ms, suffix):
             raise LogDirOffline(f"The log directory {directory.path} failed.")
@@ -469,6 +473,10 @@ class LogManager:
         What it yields now and then is an fsync: a callable to be run in a thread before going on.
         It is run here, blocking, when it was not run.
         """
+        if self._cleaner is None:
+            from storage.cleaner import Cleaner
+
+            self._cleaner = Cleaner(self._dedupe_memory)
         return self._cleaner.round(self, now_ms)
 
     def flush_jobs(self, now_ms: int) -> list[Job]:
