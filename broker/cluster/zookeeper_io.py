@@ -145,7 +145,7 @@ class LoopHandler:
         return threading.RLock()
 
     def async_result(self) -> Any:
-        raise NotImplementedError("calls are made through ZooKeeperStore only")
+        raise RuntimeError("calls are made through ZooKeeperStore only")
 
     # --- sockets ----------------------------------------------------------------------------------
 

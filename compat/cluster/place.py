@@ -12,6 +12,7 @@ import signal
 import struct
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -48,7 +49,7 @@ CLUSTER_SETTINGS: Mapping[str, str] = {
 told to: nothing depends on how busy the machine is."""
 
 
-class Place:
+class Place(ABC):
     """`with Place(...) as place:` three brokers that run."""
 
     def __init__(self, name: str) -> None:
@@ -67,8 +68,9 @@ class Place:
             **CLUSTER_SETTINGS,
         }
 
+    @abstractmethod
     def _broker(self, broker_id: int) -> Member | Server:
-        raise NotImplementedError
+        """One that is not started yet."""
 
     def __enter__(self) -> "Place":
         try:
@@ -139,9 +141,9 @@ class Place:
         """Returns when it answers."""
         self.brokers[broker_id].start()
 
+    @abstractmethod
     def start_all(self, broker_ids: Sequence[int]) -> None:
         """Several at once."""
-        raise NotImplementedError
 
     def stop(self, broker_id: int) -> None:
         """A controlled shutdown; its registration is gone with it."""

@@ -7,10 +7,8 @@ its session ends, nothing is flushed or handed over.
 """
 
 import asyncio
-import threading
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from broker.cluster.local import LocalStore
@@ -18,6 +16,7 @@ from broker.config import BrokerConfig, TopicSpec
 from broker.partition import Partition
 from broker.peer import PeerGone
 from broker.server import Server
+from tests.kit.threaded import Threaded
 
 CALL_S = 30.0
 """How long a `ThreadedCluster.call` may take."""
@@ -211,7 +210,7 @@ async def crash(server: Server) -> None:
     await server._store.close()
 
 
-class ThreadedCluster:
+class ThreadedCluster(Threaded):
     """A `Cluster` in a thread of its own; `call` runs something of it in its loop."""
 
     def __init__(
@@ -224,31 +223,8 @@ class ThreadedCluster:
     ) -> None:
         self._arguments = (path, count, settings, own)
         self._topics = topics
-        self._ready = threading.Event()
-        self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._loop: asyncio.AbstractEventLoop
-        self._ended: asyncio.Event
+        super().__init__(30)
         self.cluster: Cluster
-
-    def __enter__(self) -> "ThreadedCluster":
-        self._thread.start()
-        assert self._ready.wait(30), "the cluster did not start"
-        if self._failure is not None:
-            raise self._failure
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._loop.call_soon_threadsafe(self._ended.set)
-        self._thread.join(30)
-        assert not self._thread.is_alive(), "the cluster did not stop"
-        if self._failure is not None:
-            raise self._failure
 
     def call(self, work: Callable[..., Any], *arguments: Any) -> Any:
         """`work(cluster, ...)` in the cluster's loop; its result."""
@@ -257,24 +233,14 @@ class ThreadedCluster:
             result = work(self.cluster, *arguments)
             return await result if isinstance(result, Coroutine) else result
 
-        return asyncio.run_coroutine_threadsafe(run(), self._loop).result(CALL_S)
+        return asyncio.run_coroutine_threadsafe(run(), self.loop).result(CALL_S)
 
     @property
     def bootstrap(self) -> str:
         return self.cluster.bootstrap
 
-    def _run(self) -> None:
-        try:
-            asyncio.run(self._serve())
-        except BaseException as error:  # noqa: BLE001 - told to the test
-            self._failure = error
-            self._ready.set()
-
     async def _serve(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._ended = asyncio.Event()
         self.cluster = Cluster(*self._arguments)
         await self.cluster.start(self._topics)
-        self._ready.set()
-        await self._ended.wait()
+        await self._until_the_end()
         await self.cluster.stop()

@@ -5,6 +5,7 @@ What they are told goes into the history.
 """
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -61,7 +62,7 @@ GONE = -1000
 """Stands where an error code would: no answer."""
 
 
-class Client:
+class Client(ABC):
     """A process outside the cluster. `run` is what it does, until it is stopped."""
 
     def __init__(self, world: "World", history: History, number: int, name: str) -> None:
@@ -108,8 +109,9 @@ class Client:
             self.world.network.go_on(self.host)
             self.life.go_on(self.world.loop)
 
+    @abstractmethod
     async def run(self) -> None:
-        raise NotImplementedError
+        """Until the end of its life."""
 
     def blame(self, text: str) -> None:
         self.world.blame(f"{self.name}: {text}")
