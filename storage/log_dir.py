@@ -1,9 +1,16 @@
 """One log directory: what its top holds beside the logs, and how logs are named in it."""
 
+from __future__ import annotations
+
 from threading import Lock
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from storage.metafiles import DirLock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from storage.log import Log
 
 Key = tuple[str, int]
 """Topic and partition."""
@@ -46,3 +53,17 @@ def parse_name(name: str) -> Key | None:
     if dash and topic and partition.isascii() and partition.isdigit():
         return topic, int(partition)
     return None
+
+
+def _trimmed_start(log: Log) -> int | None:
+    start = log.log_start_offset
+    return start if start > log.segments[0].base_offset else None
+
+
+CHECKPOINTED: Final[dict[str, Callable[[Log], int | None] | None]] = {
+    RECOVERY_POINTS: lambda log: log.recovery_point,
+    LOG_STARTS: _trimmed_start,
+    HIGH_WATERMARKS: lambda log: log.high_watermark,
+    CLEANER_OFFSETS: None,  # kept beside the logs
+}
+"""What each checkpoint file says of a log, None for nothing."""

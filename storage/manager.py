@@ -20,6 +20,7 @@ from storage.filesystem import FileSystem
 from storage.futures import FUTURE_SUFFIX, Futures
 from storage.log import Log
 from storage.log_dir import (
+    CHECKPOINTED,
     CHECKPOINTS,
     CLEANER_OFFSETS,
     HIGH_WATERMARKS,
@@ -351,7 +352,7 @@ class LogManager:
 
     def note_ends(self, directory: LogDir, key: Key, log: Log) -> None:
         """What the directory's checkpoints say of a log that was closed and is opened again."""
-        for name, offset_of in _CHECKPOINTED.items():
+        for name, offset_of in CHECKPOINTED.items():
             offset = offset_of(log) if offset_of is not None else None
             if offset is None:
                 directory.tables[name].pop(key, None)
@@ -508,22 +509,11 @@ class LogManager:
 
     # --- checkpoint files
 
-    def checkpoint_recovery_points(self) -> None:
-        """Writes recovery-point-offset-checkpoint (every 60 s and at the end)."""
-        run_all(self.checkpoint_jobs(RECOVERY_POINTS))
-
-    def checkpoint_log_start_offsets(self) -> None:
-        """Writes log-start-offset-checkpoint (every 60 s and at the end): logs whose start is above
-        their first segment's."""
-        run_all(self.checkpoint_jobs(LOG_STARTS))
-
-    def checkpoint_high_watermarks(self) -> None:
-        """Writes replication-offset-checkpoint (every 5 s and at the end)."""
-        run_all(self.checkpoint_jobs(HIGH_WATERMARKS))
-
-    def checkpoint_cleaner_offsets(self) -> None:
-        """Writes cleaner-offset-checkpoint (after compaction, and at the end)."""
-        run_all(self.checkpoint_jobs(CLEANER_OFFSETS))
+    def write_checkpoints(self, *names: str) -> None:
+        """Write these checkpoint files here and now, in every directory where they changed."""
+        for name in names:
+            for job in self.checkpoint_jobs(name):
+                job()
 
     def checkpoint_jobs(self, name: str) -> list[Job]:
         """A job for each directory that writes its checkpoint file of that name, if anything
@@ -550,7 +540,7 @@ class LogManager:
         A log that was deleted meanwhile must not come back into it: a new one of the same name
         would start with its offsets.
         """
-        offset_of = _CHECKPOINTED[name]
+        offset_of = CHECKPOINTED[name]
         cleaned = directory.tables[CLEANER_OFFSETS]
         present, future = self.logs.get, self.futures.logs.get
         with directory.writing:
@@ -587,8 +577,7 @@ class LogManager:
         for logs, home in ((self.logs, self._home), (self.futures.logs, self.futures.home)):
             for key, log in logs.items():
                 self.guard(home[key].path, log.close, True)
-        for name in CHECKPOINTS:
-            run_all(self.checkpoint_jobs(name))
+        self.write_checkpoints(*CHECKPOINTS)
         for directory in self._online():
             self.guard(directory.path, self._mark_clean, directory)
         self._release()
@@ -601,22 +590,3 @@ class LogManager:
             if directory.lock is not None:
                 directory.lock.release()
                 directory.lock = None
-
-
-def _trimmed_start(log: Log) -> int | None:
-    start = log.log_start_offset
-    return start if start > log.segments[0].base_offset else None
-
-
-_CHECKPOINTED: Final[dict[str, Callable[[Log], int | None] | None]] = {
-    RECOVERY_POINTS: lambda log: log.recovery_point,
-    LOG_STARTS: _trimmed_start,
-    HIGH_WATERMARKS: lambda log: log.high_watermark,
-    CLEANER_OFFSETS: None,  # kept beside the logs
-}
-
-
-def run_all(jobs: list[Job]) -> None:
-    """Runs jobs here and now."""
-    for job in jobs:
-        job()

@@ -157,3 +157,18 @@ def segment_bases(fs: FileSystem, directory: str = DIRECTORY) -> list[int]:
 def finding_kinds(log: Log) -> set[str]:
     """The names of what recovery found."""
     return {str(getattr(finding, "kind", finding)) for finding in log.findings}
+
+
+def flipped(data: memoryview) -> memoryview:
+    data[-1] ^= 1
+    return data
+
+
+def idempotent(sequence: int, count: int = 1, *, epoch: int = 0, txn: bool = False) -> memoryview:
+    return batch(
+        count, producer_id=4, producer_epoch=epoch, base_sequence=sequence, transactional=txn
+    )
+
+
+def bases(log: Log) -> list[int]:
+    return [segment.base_offset for segment in log.segments]

@@ -6,6 +6,7 @@ from protocol import batch as batches
 from protocol.legacy import any_batches
 from storage.errors import LogDirOffline
 from storage.log import Log
+from storage.log_dir import HIGH_WATERMARKS, RECOVERY_POINTS
 from tests.kit.faulty_files import FaultyFileSystem
 from tests.storage.compaction_kit import (
     KEY,
@@ -43,8 +44,8 @@ def prepared() -> FaultyFileSystem:
     for n in range(14):
         put(log, (f"k{n % 3}", f"{n} {PAD}"))
     log.flush()
-    logs.checkpoint_recovery_points()
-    logs.checkpoint_high_watermarks()
+    logs.write_checkpoints(RECOVERY_POINTS)
+    logs.write_checkpoints(HIGH_WATERMARKS)
     return fs.kill()
 
 

@@ -9,6 +9,7 @@ from storage.errors import LogDirOffline
 from storage.filesystem import FileSystem
 from storage.futures import MOVED, align, copy, future_name, parse_future
 from storage.log import Log
+from storage.log_dir import HIGH_WATERMARKS, LOG_STARTS, RECOVERY_POINTS
 from storage.manager import LogManager
 from storage.metafiles import InconsistentLogDir
 from tests.kit.faulty_files import FaultyFileSystem
@@ -49,9 +50,9 @@ def prepared(policy: str = "delete") -> FaultyFileSystem:
     put(log, ("last", "one"), epoch=3)
     log.advance_log_start_offset(5)
     log.flush()
-    logs.checkpoint_recovery_points()
-    logs.checkpoint_high_watermarks()
-    logs.checkpoint_log_start_offsets()
+    logs.write_checkpoints(RECOVERY_POINTS)
+    logs.write_checkpoints(HIGH_WATERMARKS)
+    logs.write_checkpoints(LOG_STARTS)
     return fs.kill()
 
 
@@ -118,7 +119,7 @@ def test_a_replica_moves_and_stays_what_it_was() -> None:
     assert logs.dir_sizes()[0].partitions == []
     # It is a log like any other, also after a restart, clean or not, and on the way back.
     put(log, ("more", "of it"), epoch=4)
-    logs.checkpoint_high_watermarks()
+    logs.write_checkpoints(HIGH_WATERMARKS)
     before = facts(log)
     assert isinstance(logs.fs, FaultyFileSystem)
     assert facts(log_of(manager(logs.fs.kill()))) == before
@@ -233,8 +234,8 @@ def test_where_a_replica_shall_be_made() -> None:
 
 def course(logs: LogManager) -> None:
     moved(logs, "/b")
-    logs.checkpoint_recovery_points()
-    logs.checkpoint_high_watermarks()
+    logs.write_checkpoints(RECOVERY_POINTS)
+    logs.write_checkpoints(HIGH_WATERMARKS)
 
 
 def operations(run: Callable[[LogManager], None]) -> int:
