@@ -76,6 +76,11 @@ class GaveUp(Exception):
     """No coordinator in time, or it refuses: what is under way begins anew."""
 
 
+def worst_row(answer: Any) -> int:
+    """The code of an answer that has one for each partition."""
+    return max(row.error_code for topic in answer.topics for row in topic.partitions)
+
+
 def _top(answer: Any) -> int:
     code: int = answer.error_code
     return code
@@ -290,14 +295,11 @@ class Member(Client):
             topics=[OffsetCommitRequestTopic(self.keys[0][0], partitions=rows)],
         )
 
-        def code_of(answer: Any) -> int:
-            return max(row.error_code for topic in answer.topics for row in topic.partitions)
-
         answer = await self.coordinated(
-            GROUP, self.group, request, OFFSET_COMMIT, code_of, busy=NOT_TOLD
+            GROUP, self.group, request, OFFSET_COMMIT, worst_row, busy=NOT_TOLD
         )
-        if code_of(answer) != E.NONE:
-            self._left(code_of(answer))
+        if worst_row(answer) != E.NONE:
+            self._left(worst_row(answer))
             return False
         self._came_to(lasts)
         return True
@@ -453,12 +455,11 @@ class Worker(Member):
             topics=[TxnOffsetCommitRequestTopic(self.keys[0][0], partitions=rows)],
         )
 
-        def code_of(answer: Any) -> int:
-            return max(row.error_code for topic in answer.topics for row in topic.partitions)
-
         version = 5 if self.style == 2 else 3
-        answer = await self.coordinated(GROUP, self.group, request, version, code_of, busy=NOT_TOLD)
-        if code_of(answer) != E.NONE:
+        answer = await self.coordinated(
+            GROUP, self.group, request, version, worst_row, busy=NOT_TOLD
+        )
+        if worst_row(answer) != E.NONE:
             raise GaveUp
 
     async def _end(self, commit: bool) -> None:
