@@ -53,3 +53,18 @@ async def tree(store: LocalStore, path: str = "/") -> dict[str, bytes | None]:
         found[child] = (await store.get(child))[0]
         found |= await tree(store, child)
     return found
+
+
+async def cluster(count: int) -> list[MetadataNode]:
+    store = LocalStore()
+    peers: dict[int, MetadataNode] = {}
+    nodes = [MetadataNode(store.session(), i, peers=peers) for i in range(count)]
+    for node in nodes:
+        await node.start()
+    await settled(*nodes)
+    return nodes
+
+
+async def stop(*nodes: MetadataNode) -> None:
+    for node in nodes:
+        await node.stop()

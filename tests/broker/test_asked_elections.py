@@ -7,8 +7,7 @@ import pytest
 
 from broker.cluster import layout
 from broker.controller.elect import Wish
-from tests.broker.test_controller import cluster, settled, state, stop, tree
-from tests.broker.test_service import made
+from tests.broker.controller_kit import cluster, made, settled, state, stop, tree
 from tests.kit.nodes import MetadataNode
 
 

@@ -16,7 +16,17 @@ from broker.controller.run import NotController
 from broker.controller.topics import (
     TopicWish,
 )
-from tests.broker.controller_kit import ONE, create, made, settled, state, tree, until
+from tests.broker.controller_kit import (
+    ONE,
+    cluster,
+    create,
+    made,
+    settled,
+    state,
+    stop,
+    tree,
+    until,
+)
 from tests.kit.nodes import MetadataNode
 
 
@@ -29,21 +39,6 @@ async def node() -> AsyncIterator[MetadataNode]:
 
 
 # --- several brokers ------------------------------------------------------------------------------
-
-
-async def cluster(count: int) -> list[MetadataNode]:
-    store = LocalStore()
-    peers: dict[int, MetadataNode] = {}
-    nodes = [MetadataNode(store.session(), i, peers=peers) for i in range(count)]
-    for node in nodes:
-        await node.start()
-    await settled(*nodes)
-    return nodes
-
-
-async def stop(*nodes: MetadataNode) -> None:
-    for node in nodes:
-        await node.stop()
 
 
 async def test_one_of_three_is_the_controller_and_tells_the_others() -> None:

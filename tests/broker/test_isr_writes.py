@@ -16,9 +16,8 @@ from broker.ibp import leaders_write_isr
 from broker.isr_writes import LINGER_MS, LONGEST_MS, IsrWrites
 from broker.partition import Partition
 from protocol.messages.update_metadata import UpdateMetadataRequest
-from tests.broker.test_controller import cluster, settled, state, stop
+from tests.broker.controller_kit import cluster, made, settled, state, stop
 from tests.broker.test_partition import led
-from tests.broker.test_service import made
 from tests.kit.nodes import FakeClock
 
 PATH = layout.state_path("t", 0)

@@ -29,9 +29,8 @@ from protocol.messages.list_partition_reassignments import (
     ListPartitionReassignmentsTopics,
 )
 from protocol.messages.stop_replica import StopReplicaRequest
+from tests.broker.controller_kit import cluster, made, settled, state, stop, tree
 from tests.broker.test_control_recorded import answer as answer_of
-from tests.broker.test_controller import cluster, settled, state, stop, tree
-from tests.broker.test_service import made
 from tests.kit.nodes import MetadataNode, handler_node
 
 KEY = ("t", 0)

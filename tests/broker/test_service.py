@@ -14,7 +14,7 @@ from broker.controller.decide import Notices, Plan
 from broker.controller.elect import Election, Wish
 from broker.controller.reign import Balance
 from broker.controller.run import NotController
-from broker.controller.topics import Created, Defaults, Refused, TopicWish
+from broker.controller.topics import Refused
 from broker.dispatch import Dispatcher
 from protocol.errors import ErrorCode
 from protocol.messages.allocate_producer_ids import AllocateProducerIdsRequest
@@ -28,17 +28,10 @@ from protocol.messages.controlled_shutdown import ControlledShutdownRequest
 from protocol.messages.elect_leaders import ElectLeadersRequest, TopicPartitions
 from protocol.messages.leader_and_isr import LeaderAndIsrRequest
 from protocol.messages.update_metadata import UpdateMetadataRequest
+from tests.broker.controller_kit import cluster, made, settled, state, stop
 from tests.broker.test_control_recorded import answer as answer_of
-from tests.broker.test_controller import cluster, settled, state, stop
 from tests.kit.nodes import MetadataNode, handler_node
 from tests.kit.wire import frame
-
-
-async def made(node: MetadataNode, name: str, *replicas: tuple[int, ...]) -> None:
-    wish = TopicWish(name, assignments=list(enumerate(replicas)))
-    (answer,) = await node.controller.create_topics([wish], Defaults(1, 1))
-    assert isinstance(answer, Created)
-    await node.controller.drained()
 
 
 def epoch(node: MetadataNode) -> int:
