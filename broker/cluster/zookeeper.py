@@ -218,7 +218,9 @@ class ZooKeeperStore:
         """A client of kazoo, which connects by itself from now on."""
         options = self._options
         servers = options.servers.count(",") + 1
-        self._handler = handler = LoopHandler(self._inbox, options.tls, servers)
+        self._handler = handler = LoopHandler(
+            self._inbox, options.tls, servers, options.session_ms / 1000
+        )
         self._client = client = KazooClient(
             hosts=options.servers,
             timeout=options.session_ms / 1000,

@@ -17,6 +17,7 @@ from typing import Any
 
 log = logging.getLogger("odradek.zookeeper")
 
+LEAST_FIRST_WAIT_S = 1.0
 MAX_PER_TURN = 200
 """Callbacks run in one turn of the loop, so that connections are not kept waiting by thousands."""
 
@@ -97,11 +98,20 @@ class LoopHandler:
     timeout_exception = TimedOut
     running = True
 
-    def __init__(self, inbox: Inbox, tls: ssl.SSLContext | None, servers: int) -> None:
-        """`servers`: how many there are to try; each gets its share of the session timeout."""
+    def __init__(
+        self, inbox: Inbox, tls: ssl.SSLContext | None, servers: int, session_s: float
+    ) -> None:
+        """`servers`: how many there are to try; each gets its share of the session timeout.
+
+        A server that is starting may take a connection and never read from it (seen with 3.8): the
+        first answer is waited for a third of the session at most, so that it outlives that.
+        """
         self._inbox = inbox
         self._tls = tls
         self._servers = servers
+        self._first_wait_s = min(session_s / servers, max(LEAST_FIRST_WAIT_S, session_s / 3))
+        self._unheard: socket.socket | None = None
+        """The newest connection, until its server has said something."""
         self.ended = threading.Event()
         """Set when nobody wants the connection any more: ends pauses between attempts."""
         self.sleep_func = self.ended.wait
@@ -167,6 +177,7 @@ class LoopHandler:
             if self._tls is not None:
                 link = self._tls.wrap_socket(link, server_hostname=hostname)
             self.failure = ""
+            self._unheard = link
             return link
         except OSError as error:
             link.close()
@@ -188,6 +199,8 @@ class LoopHandler:
         ready = [each for each in readers if getattr(each, "pending", _nothing)() > 0]
         if ready:
             timeout = 0
+        elif timeout is not None and self._unheard in readers:
+            timeout = min(timeout, self._first_wait_s)
         poll = select.poll()
         by_number: dict[int, Any] = {}
         for each, mask in [(r, select.POLLIN) for r in readers] + [
@@ -198,6 +211,8 @@ class LoopHandler:
         for number, _events in poll.poll(None if timeout is None else timeout * 1000):
             if by_number[number] not in ready:
                 ready.append(by_number[number])
+        if self._unheard in ready and readers:
+            self._unheard = None
         return (ready, [], []) if readers else ([], ready, [])
 
 

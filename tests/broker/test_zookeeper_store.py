@@ -386,6 +386,35 @@ async def test_a_call_without_a_server_ends_after_twice_the_session_timeout(
             assert await store.exists("/late") is None
 
 
+async def test_a_server_that_takes_a_connection_and_says_nothing_is_asked_again(
+    server: ZooKeeper, opened: list[ZooKeeperStore]
+) -> None:
+    """As ZooKeeper does now and then with a connection that comes while it starts."""
+    taken: list[asyncio.StreamWriter] = []
+
+    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(1 << 16):
+            writer.write(data)
+        writer.close()
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        taken.append(writer)
+        if len(taken) > 1:
+            host, _, port = server.address.partition(":")
+            there, to = await asyncio.open_connection(host, int(port))
+            await asyncio.gather(copy(reader, to), copy(there, writer))
+
+    between = await asyncio.start_server(take, "127.0.0.1", 0)
+    port = between.sockets[0].getsockname()[1]
+    began = time.monotonic()
+    store = await connect(opened, f"127.0.0.1:{port}", session_ms=12_000)
+    assert await store.exists("/") is not None
+    assert 4 <= time.monotonic() - began < 11  # a third of the session, not all of it
+    assert len(taken) == 2
+    await store.close()
+    between.close()
+
+
 async def test_the_leader_of_an_ensemble_is_killed(
     tmp_path: Path, opened: list[ZooKeeperStore]
 ) -> None:
