@@ -391,6 +391,7 @@ async def test_a_server_that_takes_a_connection_and_says_nothing_is_asked_again(
 ) -> None:
     """As ZooKeeper does now and then with a connection that comes while it starts."""
     taken: list[asyncio.StreamWriter] = []
+    copying: list[asyncio.Future[list[None]]] = []
 
     async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(1 << 16):
@@ -402,7 +403,7 @@ async def test_a_server_that_takes_a_connection_and_says_nothing_is_asked_again(
         if len(taken) > 1:
             host, _, port = server.address.partition(":")
             there, to = await asyncio.open_connection(host, int(port))
-            await asyncio.gather(copy(reader, to), copy(there, writer))
+            copying.append(asyncio.gather(copy(reader, to), copy(there, writer)))
 
     between = await asyncio.start_server(take, "127.0.0.1", 0)
     port = between.sockets[0].getsockname()[1]
@@ -412,7 +413,11 @@ async def test_a_server_that_takes_a_connection_and_says_nothing_is_asked_again(
     assert 4 <= time.monotonic() - began < 11  # a third of the session, not all of it
     assert len(taken) == 2
     await store.close()
+    await asyncio.gather(*copying)
+    for writer in taken:
+        writer.close()
     between.close()
+    await between.wait_closed()
 
 
 async def test_the_leader_of_an_ensemble_is_killed(
