@@ -112,6 +112,7 @@ class Partition:
         "leader",
         "leader_epoch",
         "leader_epoch_start",
+        "leads_since_ms",
         "log",
         "partition_epoch",
         "pending",
@@ -131,6 +132,7 @@ class Partition:
         self.leader = -1
         self.leader_epoch = -1
         self.leader_epoch_start = 0
+        self.leads_since_ms = 0
         self.partition_epoch = -1
         self.controller_epoch = 0
         """Of the controller that has made it leader."""
@@ -165,6 +167,8 @@ class Partition:
         if new_leader or state.leader_epoch > self.leader_epoch:
             self.leader_epoch_start = log.end_offset
             log.epochs.assign(state.leader_epoch, log.end_offset)
+        if new_leader:
+            self.leads_since_ms = now_ms
         known = {} if new_leader else self.followers
         self._adopt(state)
         self.followers = {}

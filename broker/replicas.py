@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol
 
 from broker.clock import Clock
+from broker.cluster.store import SessionEvent
 from broker.cluster.view import ZERO_UUID, MetadataCache
 from broker.errors import code_of
 from broker.partition import LAG_MS, Partition
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("odradek.replicas")
 
 OnRole = Callable[[Partition], None]
+NEW_LEADER_MS = 1000
+"""For so long requests may come in that were sent before others of their producer were refused."""
 
 
 class Replication(Protocol):
@@ -99,6 +102,9 @@ class ReplicaManager:
         """Told of partitions with a future replica: they were on their way to another directory."""
         self._watchers: dict[str, tuple[OnRole, OnRole]] = {}
         self._write_scheduled = False
+        self._in_session = True
+        self._untold = False
+        """The session was lost, and the controller has not said since who leads."""
 
     # --- lookup
 
@@ -153,6 +159,24 @@ class ReplicaManager:
         """Tell when a partition of this topic gets its leader here (again, in a new epoch), and
         when it has no more or its log is gone."""
         self._watchers[topic] = (became_leader, resigned)
+
+    # --- whether this broker still leads
+
+    def on_session(self, event: SessionEvent) -> None:
+        """What became of the session with the metadata store."""
+        self._in_session = event in (SessionEvent.CONNECTED, SessionEvent.RECONNECTED)
+        if event is not SessionEvent.CONNECTED:  # in a new session the controller tells
+            self._untold = event is not SessionEvent.RECONNECTED
+
+    def in_doubt(self, partition: Partition) -> bool:
+        """Whether a gap in a producer's sequence says less about the producer than about this
+        leader: others may have led, or lead, meanwhile; or it began to lead between two requests
+        that a producer had on the way, and has refused the first.
+        """
+        if self._untold:
+            return True
+        first = not partition.followers or partition.leader_epoch == 0
+        return not first and self._clock.now_ms() < partition.leads_since_ms + NEW_LEADER_MS
 
     # --- the write that ends a pass
 
@@ -227,6 +251,7 @@ class ReplicaManager:
         whose controller and broker epoch were checked. The answers tell names as well.
         """
         self.write_staged()
+        self._untold = not self._in_session
         response = LeaderAndIsrResponse()
         for topic in request.topic_states:
             answers = LeaderAndIsrTopicError(topic_id=topic.topic_id)

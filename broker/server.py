@@ -156,6 +156,7 @@ class Server:
             lag_ms=config.replica_lag_time_max_ms,
             spread=bool(config.replica_selector_class),
         )
+        self._store.listen(node.replicas.on_session)
         node.log_dir_moves = None
         node.replicas.go_on_moving = lambda partition: node.dir_moves.resume(partition)
         node.control = ControlPlane(node.replicas, node.metadata, node.configs, self._epoch)

@@ -18,6 +18,11 @@ that begin a transaction in their partition (`broker.transactions.verification`)
 A topic or partition named twice is one, the last records that fit count. Transactional batches in
 a request without a transactional id: TRANSACTIONAL_ID_AUTHORIZATION_FAILED for all.
 
+A gap in a producer's sequence is NOT_LEADER_OR_FOLLOWER, not OUT_OF_ORDER_SEQUENCE_NUMBER, while
+this broker's leadership is in doubt (`ReplicaManager.in_doubt`): the producer tries again, and is
+told of a real gap a moment later. Apache Kafka says at once that the sequence is broken, and there
+are producers that then give records up, or write them twice.
+
 Left out: quotas.
 """
 
@@ -44,6 +49,7 @@ from protocol.produce_wire import (
     write_one,
 )
 from protocol.record_errors import InvalidRecord
+from storage.errors import OutOfOrderSequence
 
 if TYPE_CHECKING:
     from broker.transactions.verification import ProduceVerification
@@ -397,6 +403,12 @@ class ProduceCall:
             else:
                 records = records[: 12 + int.from_bytes(records[8:12], "big")]
             appended = log.stage(records, partition.leader_epoch, now_ms)
+        except OutOfOrderSequence as error:
+            if node.replicas.in_doubt(partition):
+                self._say(partition.topic, result, ErrorCode.NOT_LEADER_OR_FOLLOWER)
+            else:
+                self._refuse(result, error, log.log_start_offset)
+            return
         except REFUSALS as error:
             self._refuse(result, error, log.log_start_offset)
             return

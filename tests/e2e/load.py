@@ -35,10 +35,6 @@ def producer(cluster: Brokers, **more: Any) -> Producer:
             "bootstrap.servers": cluster.bootstrap,
             "acks": "all",
             "enable.idempotence": True,
-            # With several requests on the way librdkafka may meet a broker that becomes the leader
-            # between two of them: the second has a gap before it, the client takes a new producer
-            # epoch, and sends again what it does not know to be written, as with Apache Kafka.
-            "max.in.flight": 1,
             "linger.ms": 2,
             "retry.backoff.ms": 20,
             "reconnect.backoff.ms": 20,
