@@ -66,7 +66,9 @@ BOTH_WAYS = (
 )
 ONE_WAY = (
     Cut("nobody hears the leader", _silence),
-    Cut("the leader hears nobody", _deafen),
+    # What it says is heard until its session ends: a controller takes deaf followers out of the
+    # ISR as it asks, and without it then there is nobody to elect, as with Apache Kafka 3.9.
+    Cut("the leader hears nobody", _deafen, goes_on=False),
     Cut(
         "a follower does not hear the leader",
         lambda net, at: net.drop(at.leader, at.others[0]),
