@@ -199,8 +199,9 @@ def allowed(kind: str) -> float:
     """Seconds that writes may stand still."""
     if kind == "stop":
         return AFTER_STOP_S
-    if kind in NETWORKED:
-        # A leader that is cut off still answers clients, also when they ask who leads.
+    if kind == "pause" or kind in NETWORKED:
+        # A leader that hangs or is cut off keeps clients waiting until their requests time out;
+        # cut off, it also answers those who ask who leads.
         return AFTER_DEATH_S + 2 * REQUEST_TIMEOUT_MS / 1000
     return AFTER_DEATH_S
 
