@@ -12,7 +12,7 @@ from unittest import mock
 from broker import follower_fetch
 from broker.cluster.layout import Leadership
 from broker.cluster.view import OFFSETS_TOPIC
-from broker.controller import decide
+from broker.controller import decide, moves, reassign
 from broker.coordinator import Coordinator
 from broker.handlers import produce
 from broker.partition import Partition
@@ -122,6 +122,15 @@ def _offsets() -> list[Patch]:
     return [(Coordinator, "write_marker", always)]
 
 
+def _moves() -> list[Patch]:
+    """Moves end before the new replicas have everything."""
+
+    def led(self: Any, key: Any, before: Any) -> Leadership | None:
+        return reassign.led_by_target(self._state, key)
+
+    return [(reassign, "reached", lambda *_: True), (moves.Moves, "_led_by_target", led)]
+
+
 BUGS: dict[str, Planted] = {
     "leader epochs not fenced": Planted(_leader_fencing, 11),
     "high watermark off by one": Planted(_high_watermark, 1),
@@ -133,6 +142,7 @@ BUGS: dict[str, Planted] = {
     "acks=all does not wait": Planted(_acks, 1),
     "duplicates not recognised": Planted(_duplicates, 1),
     "offsets of aborted transactions": Planted(_offsets, 11),
+    "moves end too soon": Planted(_moves, 30),
 }
 
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 from unittest import mock
 
+from broker.cluster.view import OFFSETS_TOPIC
 from broker.config import TopicSpec
 from storage.log import Log
 from tests.sim.clients import Committed, Consumer, Producer
@@ -19,6 +20,7 @@ from tests.sim.faults import Faults
 from tests.sim.history import History, Key
 from tests.sim.loop import CURRENT, Deadlock
 from tests.sim.members import Member, Worker
+from tests.sim.operator import Operator
 from tests.sim.world import Node, Violation, World
 
 TOPIC, OUTPUT, GROUP = "t", "o", "g"
@@ -68,8 +70,19 @@ class Run:
         ]
         self.consumers = [Consumer(world, self.history, 10, self.keys)]
         self.members = self._members()
+        self.operators = self._operators()
         world.mortals = [*self.consumers, *self.members]
-        self.clients = [*self.producers, *self.consumers, *self.members]
+        self.clients = [*self.producers, *self.consumers, *self.members, *self.operators]
+
+    def _operators(self) -> list[Operator]:
+        """In every third run, somebody has partitions moved."""
+        world = self.world
+        if world.seed % 3:
+            return []
+        keys = [*self.keys, *self.output]
+        if self.members:
+            keys += [(OFFSETS_TOPIC, 0), (OFFSETS_TOPIC, 1)]
+        return [Operator(world, self.history, 30, keys, rate=world.chance.choice((0.3, 1.0)))]
 
     def _members(self) -> list[Member]:
         """Of the one group that there may be."""
@@ -165,9 +178,14 @@ class Run:
     async def _settle(self) -> None:
         """Everything sent is acknowledged and replicas are in sync."""
         world = self.world
-        for producer in self.producers:
-            producer.finish()
+        for one in (*self.producers, *self.operators):
+            one.finish()
         await world.until(lambda: all(n.up for n in world.nodes), PEACE_S, "all nodes are up")
+        await world.until(
+            lambda: all(operator.idle for operator in self.operators),
+            PEACE_S,
+            "all replicas are back",
+        )
         await world.until(
             lambda: all(producer.idle for producer in self.producers),
             PEACE_S,

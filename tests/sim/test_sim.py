@@ -21,6 +21,7 @@ QUICKLY_FOUND = (
     "marker lost",
     "acks=all does not wait",
     "duplicates not recognised",
+    "moves end too soon",
 )
 
 
