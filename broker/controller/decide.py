@@ -7,7 +7,7 @@ leader or ISR made here raises the leader epoch by one (a new controller's by on
 away, too), a partition without a live ISR member has leader -1 and keeps its ISR.
 """
 
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Sequence, Set
 from dataclasses import dataclass, field
 
 from broker.cluster.layout import Leadership
@@ -245,11 +245,12 @@ def delete_topics(state: State, names: Iterable[str]) -> Notices:
     return notices
 
 
-def resume_deletions(state: State) -> Notices:
-    """After brokers came or went: ask the replicas that can be asked now."""
+def resume_deletions(state: State, went: Collection[int] = ()) -> Notices:
+    """After brokers came or went: ask the replicas that can be asked now. Those that `went` do not
+    answer any more, though they may be back already."""
     notices = Notices()
     for name, deletion in state.deletions.items():
-        deletion.asked = {r for r in deletion.asked if r[0] in state.brokers}
+        deletion.asked = {r for r in deletion.asked if r[0] not in went}
         _ask_to_delete(state, name, notices)
     return notices
 

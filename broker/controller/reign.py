@@ -226,7 +226,7 @@ class Reign:
             await self.carry_out(decide.brokers_came(state, came, self._unclean))
             await self.moves.resume_on(came)
         if went or came:
-            self.send(decide.resume_deletions(state))
+            self.send(decide.resume_deletions(state, went))
             self._tell_stalled()
 
     def _on_isr_changes(self, _: WatchEvent) -> None:

@@ -2,7 +2,7 @@
 of Odradek in one cluster on a real ZooKeeper, each sort of work shared between them.
 
 Scenes about records: `replication`, `leadership`, `isr`, `shutdown`, `groups`, `transactions`;
-about the cluster (tests.e2e.mixed_admin): `controller`, `agreement`, `tools`.
+about the cluster (tests.e2e.mixed_admin): `controller`, `agreement`, `tools`, `moves`.
 """
 
 import argparse
@@ -290,6 +290,7 @@ SCENES: Mapping[str, Callable[[MixedCluster, Tell], None]] = {
     "agreement": mixed_admin.agreement,
     "controller": mixed_admin.controller,
     "tools": mixed_admin.tools,
+    "moves": mixed_admin.moves,
     "isr": isr,
     "shutdown": shutdown,
     "groups": groups,

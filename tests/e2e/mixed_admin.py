@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from confluent_kafka import KafkaException
@@ -26,6 +27,7 @@ from protocol.messages.incremental_alter_configs import (
     AlterConfigsResource,
     IncrementalAlterConfigsRequest,
 )
+from protocol.messages.list_partition_reassignments import ListPartitionReassignmentsRequest
 from protocol.messages.metadata import MetadataRequest
 from tests.e2e.load import loaded
 from tests.kit.mixed import KAFKA, ODRADEK, MixedCluster
@@ -207,6 +209,48 @@ def _values(cluster: MixedCluster, broker_id: int, topic: str) -> set[tuple[str,
     ]
     answer = cluster.call(broker_id, DescribeConfigsRequest(resources), 4)
     return {(c.name, c.value) for result in answer.results for c in result.configs}
+
+
+# --- moves ----------------------------------------------------------------------------------------
+
+
+def moves(cluster: MixedCluster, tell: Tell) -> None:
+    """Partitions move to other replicas under load; whoever has begun it is deposed at once, and a
+    controller of the other kind goes on with it."""
+    cluster.create_led("moved")
+    with loaded(cluster, "moved") as load:
+        for number, replicas in enumerate([[0, 1], [1, 2], [2, 0], [0, 1, 2]] * 2):
+            here, there = (ODRADEK, KAFKA) if number % 2 else (KAFKA, ODRADEK)
+            cluster.control(cluster.of_kind(here))
+            began = time.monotonic()
+            cluster.reassign("moved", dict.fromkeys(range(3), replicas))
+            cluster.zookeeper.delete("/controller")
+            cluster.control(cluster.of_kind(there))
+            cluster.until("nothing moves", lambda: not _moving(cluster), 60)
+            for broker_id in cluster.brokers:
+                cluster.until(
+                    f"broker {broker_id} has what it shall have",
+                    lambda broker_id=broker_id, replicas=replicas: (  # type: ignore[misc]
+                        all(
+                            f.is_dir() == (broker_id in replicas)
+                            for f in _folders(cluster, broker_id)
+                        )
+                    ),
+                )
+            cluster.in_sync("moved", 3)
+            load.go_on(50)
+            spent = time.monotonic() - began
+            tell(f"moves: to {replicas}, begun by {here}, ended by {there}: {spent:.1f} s")
+
+
+def _moving(cluster: MixedCluster) -> bool:
+    request = ListPartitionReassignmentsRequest(30_000, None)
+    answer = cluster.call(cluster.controller(), request, 0)
+    return bool(answer.error_code or answer.topics)
+
+
+def _folders(cluster: MixedCluster, broker_id: int) -> list[Path]:
+    return [cluster.data_dir(broker_id) / f"moved-{index}" for index in range(3)]
 
 
 # --- Apache Kafka's tools -------------------------------------------------------------------------
