@@ -28,6 +28,7 @@ from broker.cluster.store import (
     SessionEvent,
     SessionExpired,
     SetData,
+    Stat,
     Store,
     StoreError,
     WatchEvent,
@@ -412,11 +413,12 @@ class Controller:
         elif self._reign is None or self._watches_lost:
             # Ours, but what we knew was dropped after a failure, or changes may have been missed:
             # read everything and reign on under the same epoch.
-            await self._reign_with(*await self._read_epoch())
+            epoch, own = await self._read_epoch()
+            await self._reign_with(epoch, own.version, own.mzxid)
         return True
 
-    async def _read_epoch(self) -> tuple[int, int]:
-        """(controller epoch, version of its node)."""
+    async def _read_epoch(self) -> tuple[int, Stat]:
+        """The controller epoch and its node."""
         try:
             data, stat = await self._store.get(layout.CONTROLLER_EPOCH)
         except NoNode:
@@ -425,31 +427,31 @@ class Controller:
             except NodeExists:
                 pass
             data, stat = await self._store.get(layout.CONTROLLER_EPOCH)
-        return int(data or b"0"), stat.version
+        return int(data or b"0"), stat
 
     async def _win(self) -> bool:
         """Try to become the controller; False when somebody else may have been faster."""
         me = self._membership.broker_id
-        epoch, version = await self._read_epoch()
+        epoch, last = await self._read_epoch()
         node = layout.encode_controller(me, self._clock.now_ms())
         try:
             await self._store.multi(
                 [
                     Create(layout.CONTROLLER, node, ephemeral=True),
-                    SetData(layout.CONTROLLER_EPOCH, str(epoch + 1).encode(), version),
+                    SetData(layout.CONTROLLER_EPOCH, str(epoch + 1).encode(), last.version),
                 ]
             )
         except (MultiFailed, ConnectionLoss):
             # After a lost reply the node may be ours all the same: look again.
             return False
         self.controller_id = me
-        await self._reign_with(epoch + 1, version + 1)
+        await self._reign_with(epoch + 1, last.version + 1, last.mzxid)
         return True
 
-    async def _reign_with(self, epoch: int, version: int) -> None:
+    async def _reign_with(self, epoch: int, version: int, last_takeover: int) -> None:
         await self._resign()
         self._watches_lost = False
-        state = State(self._membership.broker_id, epoch, version)
+        state = State(self._membership.broker_id, epoch, version, last_takeover)
         # In place before it begins, so that whatever ends it early finds it.
         self._reign = reign = Reign(self._store, state, self._put, self._ways)
         await reign.begin()

@@ -72,11 +72,15 @@ class Deletion:
 
 @dataclass(slots=True)
 class State:
-    """All of it. `epoch` is the controller epoch, `epoch_version` its node's version: the fence."""
+    """All of it. `epoch` is the controller epoch, `epoch_version` its node's version: the fence.
+    `last_takeover` is the transaction (zxid) in which somebody became the controller before all
+    this was read: the one before, or this one where it starts over.
+    """
 
     broker_id: int
     epoch: int = 0
     epoch_version: int = 0
+    last_takeover: int = 0
     brokers: dict[int, Broker] = field(default_factory=dict)
     shutting_down: set[int] = field(default_factory=set)
     offline_replicas: set[tuple[int, str, int]] = field(default_factory=set)
@@ -104,14 +108,16 @@ class State:
         return broker_id in self.brokers and (broker_id, *key) not in self.offline_replicas
 
     def came_back(self, key: Key) -> frozenset[int]:
-        """ISR members that have registered since the leadership was last written: no controller has
-        seen that they were gone. Nobody where that holds for every member that is online.
+        """ISR members that have registered since the leadership was last written, and since the
+        last takeover: no controller has seen that they were gone. Nobody where that holds for every
+        member that is online.
         """
         partition = self.partition(key)
         if partition is None or partition.state is None:
             return frozenset()
         isr = [broker_id for broker_id in partition.state.isr if self.online(broker_id, key)]
-        back = frozenset(b for b in isr if self.brokers[b].epoch > partition.written)
+        seen = max(partition.written, self.last_takeover)
+        back = frozenset(b for b in isr if self.brokers[b].epoch > seen)
         return back if len(back) < len(isr) else frozenset()
 
     def offline(self, key: Key, replicas: Iterable[int]) -> list[int]:

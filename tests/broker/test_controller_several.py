@@ -277,7 +277,7 @@ async def test_a_change_seen_by_a_new_reign_is_not_lost_in_the_old_ones_queue(
     assert reign is not None
     reign._on_topics(None)  # type: ignore[arg-type]
     await node.controller._resign()
-    await node.controller._reign_with(2, 1)  # as if elected again in between
+    await node.controller._reign_with(2, 1, 0)  # as if elected again in between
     node.controller._reign.fence.version = 1  # type: ignore[union-attr]
     await node.store.create("/config/topics/x", b"")
     await node.store.create("/brokers/topics/x", b'{"version":1,"partitions":{"0":[0]}}')

@@ -127,8 +127,8 @@ def test_who_takes_over_raises_the_epoch_once_for_each_that_is_away_and_once_for
 
 
 def test_who_takes_over_leaves_out_those_that_came_back_unseen() -> None:
-    """Their registrations are younger than the leadership. Where that is true of everybody, or of
-    nobody, all stays as it was."""
+    """Their registrations are younger than the leadership and the last takeover. Where that is true
+    of everybody, or of nobody, all stays as it was."""
     made = state(
         0, 1, 2, leader=[(1, 0, 2)], follower=[(0, 1)], alone=[(1,)], others=[(0, 2)], new=[(1, 0)]
     )
@@ -149,6 +149,13 @@ def test_who_takes_over_leaves_out_those_that_came_back_unseen() -> None:
     assert all(("leader", 0) in plan.notices.leader_and_isr[b] for b in (0, 1, 2))
     made.brokers = {0: broker(0, 40), 1: broker(1, 42), 2: broker(2, 41)}
     assert decide.take_over(made).changes == {}
+    # The controller before this one began when all but one of them were there.
+    made.last_takeover = 41
+    assert {key: new.leader for key, new in decide.take_over(made).changes.items()} == {
+        ("leader", 0): 0,
+        ("follower", 0): 0,
+        ("new", 0): 0,
+    }
 
 
 def test_large_notices_are_cut() -> None:
