@@ -71,6 +71,15 @@ def check(got, expected):
         raise AssertionError(f"got {got!r:.300}, expected {expected!r:.300}")
 
 
+def until(get, expected):
+    """Brokers hear of changes one after the other."""
+    end = time.time() + DEADLINE
+    while (got := get()) != expected:
+        if time.time() > end:
+            check(got, expected)
+        time.sleep(0.02)
+
+
 class Session:
     def __init__(self, bootstrap, release):
         self.common = {"bootstrap_servers": bootstrap, "api_version": release}
@@ -122,7 +131,11 @@ def make_topic(session, name, partitions=1, configs=None):
 
 def send(session, topic, codec, made):
     producer = session.producer(
-        compression_type=None if codec == "none" else codec, linger_ms=20, acks=1, retries=0
+        compression_type=None if codec == "none" else codec,
+        linger_ms=20,
+        acks=1,
+        retries=3,
+        max_in_flight_requests_per_connection=1,
     )
     try:
         waiting = []
@@ -259,25 +272,30 @@ def auto_created(session):
     consumer.close()
 
 
+def fresh(session, ask):
+    """What a consumer says that knows nothing yet."""
+    consumer = session.consumer()
+    try:
+        return ask(consumer)
+    finally:
+        consumer.close()
+
+
 def admin_repertoire(session):
     topic = f"admin-{stamp}"
     admin = KafkaAdminClient(bootstrap_servers=session.bootstrap)
     consumer = session.consumer()
     try:
         admin.create_topics([NewTopic(topic, 2, 1, topic_configs={"retention.ms": "86400000"})])
-        check(consumer.partitions_for_topic(topic), {0, 1})
-        check(config(admin, topic, "retention.ms"), "86400000")
+        until(lambda: consumer.partitions_for_topic(topic), {0, 1})
+        until(lambda: config(admin, topic, "retention.ms"), "86400000")
         resource = ConfigResource(ConfigResourceType.TOPIC, topic, {"retention.ms": "7200000"})
         admin.alter_configs([resource])
-        check(config(admin, topic, "retention.ms"), "7200000")
+        until(lambda: config(admin, topic, "retention.ms"), "7200000")
         admin.create_partitions({topic: NewPartitions(5)})
-        fresh = session.consumer()
-        check(fresh.partitions_for_topic(topic), set(range(5)))
-        fresh.close()
+        until(lambda: fresh(session, lambda c: c.partitions_for_topic(topic)), set(range(5)))
         admin.delete_topics([topic])
-        fresh = session.consumer()
-        check(topic in fresh.topics(), False)
-        fresh.close()
+        until(lambda: fresh(session, lambda c: topic in c.topics()), False)
     finally:
         consumer.close()
         admin.close()

@@ -1,4 +1,4 @@
-// The repertoire of kafkajs against a broker: `node run.js HOST:PORT`, kafkajs on NODE_PATH.
+// The repertoire of kafkajs against a broker: `node run.js HOST:PORT,...`, kafkajs on NODE_PATH.
 //
 // Groups and transactions are in groups.js.
 //
@@ -20,10 +20,9 @@ const groups = require('./groups')
 
 const DEADLINE = 20000
 const stamp = `${process.pid}-${Date.now()}`
-const bootstrap = process.argv[2]
 const kafka = new Kafka({
   clientId: 'compat',
-  brokers: [bootstrap],
+  brokers: process.argv[2].split(','),
   logLevel: logLevel.NOTHING,
   retry: { retries: 3, initialRetryTime: 50 },
 })
