@@ -77,7 +77,7 @@ def _epoch() -> list[Patch]:
 def _isr_election() -> list[Patch]:
     """A leader is elected that was not in sync."""
 
-    def anybody(state: Any, key: Any, partition: Any, now: Leadership, _: Any) -> Any:
+    def anybody(state: Any, key: Any, partition: Any, now: Leadership, *_: Any) -> Any:
         live = tuple(b for b in partition.replicas if state.online(b, key))
         if not live or now.leader in live:
             return None
@@ -135,10 +135,10 @@ BUGS: dict[str, Planted] = {
     "leader epochs not fenced": Planted(_leader_fencing, 11),
     "high watermark off by one": Planted(_high_watermark, 1),
     "truncation skipped": Planted(_truncation, 1),
-    "ISR not shrunk": Planted(_isr, 3),
+    "ISR not shrunk": Planted(_isr, 5),
     "epoch not bumped": Planted(_epoch, 1),
     "marker lost": Planted(_markers, 4),
-    "leader out of sync elected": Planted(_isr_election, 63),
+    "leader out of sync elected": Planted(_isr_election, 72),
     "acks=all does not wait": Planted(_acks, 1),
     "duplicates not recognised": Planted(_duplicates, 1),
     "offsets of aborted transactions": Planted(_offsets, 11),
