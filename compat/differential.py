@@ -26,7 +26,7 @@ from compat.compare import Difference, Entry, Explained, in_span
 from compat.generate import generated_items
 from compat.offered import (
     COVERED,
-    ENDS_THE_BROKER,
+    NEVER_GRANTED,
     NEVER_REFUSED,
     NEW,
     OFFERED,
@@ -253,7 +253,7 @@ def uncovered(report: Report) -> list[str]:
     for api, (low, high) in OFFERED.items():
         for version in range(low, high + 1):
             good, bad = report.accepted[api, version], report.refused[api, version]
-            granted = good or api in ENDS_THE_BROKER
+            granted = good or api in NEVER_GRANTED
             if not granted or (bad < 2 and (api, version) not in NEVER_REFUSED):
                 lacking.append(f"{api} v{version}: {good} accepted, {bad} refused")
     return lacking

@@ -69,6 +69,9 @@ COVERED = {
     "ControlledShutdown": (0, 3),
     "AlterPartition": (0, 3),
     "AllocateProducerIds": (0, 0),
+    "DescribeAcls": (0, 3),
+    "CreateAcls": (0, 3),
+    "DeleteAcls": (0, 3),
 }
 """What the corpus has cases for; a broker that offers anything else has outgrown it."""
 
@@ -78,8 +81,8 @@ OFFERED = {name: span for name, span in COVERED.items() if name in _WITH_HANDLER
 """The part of it that this working tree offers; Odradek's own ApiVersions answer is held against
 it, and only these cases are played on Odradek. References are recorded for all."""
 
-ENDS_THE_BROKER = ("ControlledShutdown",)
-"""Granted, it would end the broker that is compared: only refusals are."""
+NEVER_GRANTED = ("ControlledShutdown", "DescribeAcls", "CreateAcls", "DeleteAcls")
+"""Only refusals are compared: the first would end the broker, the others need an authorizer."""
 
 LAST_OF_OLD = {
     **{name: high for name, (_, high) in COVERED.items()},

@@ -54,6 +54,7 @@ MODULES = (
     "share_state",
     "between_brokers",
     "reassignments",
+    "acls",
 )
 
 
