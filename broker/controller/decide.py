@@ -245,7 +245,7 @@ def delete_topics(state: State, names: Iterable[str]) -> Notices:
     return notices
 
 
-def resume_deletions(state: State, went: Collection[int] = ()) -> Notices:
+def resume_deletions(state: State, went: Collection[int]) -> Notices:
     """After brokers came or went: ask the replicas that can be asked now. Those that `went` do not
     answer any more, though they may be back already."""
     notices = Notices()

@@ -192,13 +192,13 @@ def test_deletion_asks_the_live_waits_for_the_dead_and_remembers() -> None:
     assert decide.replicas_deleted(made, 0, [("t", 0)], ok=True) == set()
     assert decide.deletion_stalled(made, "t")
     made.brokers[2] = broker(2)
-    assert decide.resume_deletions(made).stop == {2: {("t", 1): True}}
+    assert decide.resume_deletions(made, ()).stop == {2: {("t", 1): True}}
     assert not decide.deletion_stalled(made, "t")
     assert decide.replicas_deleted(made, 2, [("t", 1)], ok=False) == set()
     assert decide.deletion_stalled(made, "t")
-    assert decide.resume_deletions(made).stop == {2: {("t", 1): True}}
+    assert decide.resume_deletions(made, ()).stop == {2: {("t", 1): True}}
     # What it was asked went away with its connection.
-    assert decide.resume_deletions(made).stop == {}
+    assert decide.resume_deletions(made, ()).stop == {}
     assert decide.resume_deletions(made, {2}).stop == {2: {("t", 1): True}}
     assert decide.replicas_deleted(made, 2, [("t", 1)], ok=True) == {"t"}
 
