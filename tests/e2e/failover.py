@@ -199,10 +199,13 @@ def allowed(kind: str) -> float:
     """Seconds that writes may stand still."""
     if kind == "stop":
         return AFTER_STOP_S
-    if kind == "pause" or kind in NETWORKED:
-        # A leader that hangs or is cut off keeps clients waiting until their requests time out;
-        # cut off, it also answers those who ask who leads.
+    if kind == "pause":
+        # A leader that hangs keeps clients waiting until their requests time out.
         return AFTER_DEATH_S + 2 * REQUEST_TIMEOUT_MS / 1000
+    if kind in NETWORKED:
+        # One that is cut off does that too, and answers those who ask who leads: some ask it
+        # several times.
+        return AFTER_DEATH_S + 4 * REQUEST_TIMEOUT_MS / 1000
     return AFTER_DEATH_S
 
 
