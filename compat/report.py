@@ -34,6 +34,8 @@ PINNED = "test_pinned_clients.py"
 """Runs scripts that are asked here by themselves."""
 CASE = re.compile(r"test_(?P<feature>\w+)(?:\[(?P<words>.*)\])?$")
 
+WORKLOADS = ("tiny", "produce", "fetch", "librdkafka", "latency")
+"""Those about records. Groups of 10,000 members are Odradek's own measure."""
 WARM_UP = 3
 """Uncounted runs before the counted ones: a Java broker is compiled meanwhile."""
 
@@ -95,8 +97,8 @@ def workload_cells(runs: int) -> Cells:
     for name, target in _targets():
         for _ in tiny(target, WARM_UP):
             pass
-        for load in UNDER_LOAD.values():
-            for figure in load(target, runs):
+        for load in WORKLOADS:
+            for figure in UNDER_LOAD[load](target, runs):
                 figures[f"{figure.name}, {figure.unit}", name] = figure.median
     cells: Cells = {}
     for (row, name), value in figures.items():
