@@ -3,7 +3,7 @@
     python -m compat.report [--clients] [--workloads] [--runs N]
 
 Clients are those of tests/e2e and of `compat.clients`, against a broker of this repository. The
-workloads are those of `make bench` that take any broker; Apache Kafka is started from its jars and
+workloads are those of `make bench` about records; Apache Kafka is started from its jars and
 measured in the same run. Without an option both halves are written.
 """
 
@@ -35,7 +35,7 @@ PINNED = "test_pinned_clients.py"
 CASE = re.compile(r"test_(?P<feature>\w+)(?:\[(?P<words>.*)\])?$")
 
 WORKLOADS = ("tiny", "produce", "fetch", "librdkafka", "latency")
-"""Those about records. Groups of 10,000 members are Odradek's own measure."""
+"""Groups of 10,000 members are Odradek's own measure."""
 WARM_UP = 3
 """Uncounted runs before the counted ones: a Java broker is compiled meanwhile."""
 

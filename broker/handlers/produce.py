@@ -34,6 +34,15 @@ from broker.context import Context, Node
 from broker.errors import REFUSALS, code_of
 from broker.leader_told import Brokers, tell_leader
 from broker.partition import Partition
+from broker.produce_checks import (
+    ATTRIBUTES_AT,
+    NONE,
+    TRANSACTIONAL,
+    Batch,
+    check_records,
+    each_once,
+    whole_refusal,
+)
 from protocol.batch import HEADER_SIZE
 from protocol.errors import ErrorCode, Malformed
 from protocol.header import decode_request_header
@@ -55,18 +64,8 @@ if TYPE_CHECKING:
     from broker.transactions.verification import ProduceVerification
     from storage.log import Appended, Log
 
-NONE = int(ErrorCode.NONE)
 ACKS = (-1, 0, 1)
-MIN_BATCH = 14
-MAX_INT32 = 0x7FFFFFFF
-TRANSACTIONAL = 0x10
 PRODUCER_AT = 43
-LENGTH_END = 12
-MAGIC_AT = 16
-ATTRIBUTES_AT = 22  # the low byte
-CODEC_MASK = 0x07
-ZSTD = 4
-ZSTD_SINCE = 7
 ADMIN_CLIENT_ID = "__admin_client"
 MAX_DECOMPRESSED = 1 << 27
 """Bytes that an old client's compressed message set may hold."""
@@ -79,12 +78,7 @@ WITHOUT_LOG_START = (
 )
 """Refusals of the log that do not tell where it starts."""
 
-Batch = memoryview | None
-"""What a request carries for one partition."""
-
 _PRODUCER = Struct(">qh").unpack_from
-# Bytes 8 to 23 of a batch: length, leader epoch, magic, CRC, attributes.
-_LENGTH_TO_ATTRIBUTES = Struct(">iibIh").unpack_from
 
 
 class OneBatch:
@@ -240,7 +234,7 @@ class ProduceCall:
         self.topics: list[TopicResult] = []
         self._brokers: Brokers = {}
         self._verification = _verification(node, transactional_id, version)
-        self._take(topics, _whole_refusal(topics, transactional_id))
+        self._take(topics, whole_refusal(topics, transactional_id))
         if self._verification is not None:
             self._verification.begin()
             if not self._verification.unverified:
@@ -248,7 +242,7 @@ class ProduceCall:
 
     def _take(self, topics: list[RequestTopic], whole: int) -> None:
         version, replicas = self.version, self._node.replicas
-        merged, more = _once(topics)
+        merged, more = each_once(topics)
         for raw, name, topic_id, partitions in merged:
             refusal = whole
             if version >= TOPIC_IDS_SINCE and not whole:
@@ -279,7 +273,7 @@ class ProduceCall:
         if partition is None:
             code = node.replicas.missing(name, index)
         if code != ErrorCode.UNKNOWN_TOPIC_OR_PARTITION:
-            refused = self._check_records(records, result)
+            refused = check_records(records, self.version, result)
             if not refused and self._verification is not None:
                 assert records is not None
                 self._verification.hold(name, index, partition, records, result)
@@ -318,7 +312,7 @@ class ProduceCall:
         fitting: list[Batch] = []
         for records in several:
             checked = PartitionResult(index)
-            checked.error_code = int(self._check_records(records, checked))
+            checked.error_code = int(check_records(records, self.version, checked))
             if checked.error_code:
                 unfit = checked
             else:
@@ -328,49 +322,6 @@ class ProduceCall:
         answer = unfit or result
         assert answer is not None
         return answer
-
-    def _check_records(self, records: memoryview | None, result: PartitionResult) -> int:
-        """What a request of this version may carry (Apache Kafka's
-        ProduceRequest.validateRecords).
-        """
-        if records is None:
-            return ErrorCode.INVALID_RECORD
-        if self.version < 3:
-            return NONE
-        size = len(records)
-        if size < MIN_BATCH + 12:
-            return ErrorCode.INVALID_RECORD
-        length, _, magic, _, attributes = _LENGTH_TO_ATTRIBUTES(records, 8)
-        if length + LENGTH_END > size or magic != 2:
-            result.error_message = "A request of this version carries one batch of magic 2."
-            return ErrorCode.INVALID_RECORD
-        codec = attributes & CODEC_MASK
-        if self.version < ZSTD_SINCE and codec >= ZSTD:
-            known = codec == ZSTD
-            return (
-                ErrorCode.UNSUPPORTED_COMPRESSION_TYPE if known else ErrorCode.UNKNOWN_SERVER_ERROR
-            )
-        end = length + LENGTH_END
-        return self._check_rest(records[end:], result) if end < size else NONE
-
-    @staticmethod
-    def _check_rest(rest: memoryview, result: PartitionResult) -> int:
-        """What follows the first batch; the torn begin of another is ignored, as Apache Kafka
-        does.
-        """
-        if len(rest) < MIN_BATCH:
-            return NONE
-        length = int.from_bytes(rest[8:LENGTH_END], "big", signed=True)
-        if length < MIN_BATCH:
-            return ErrorCode.CORRUPT_MESSAGE
-        if len(rest) <= MAGIC_AT:
-            return NONE
-        if rest[MAGIC_AT] > 2:
-            return ErrorCode.CORRUPT_MESSAGE
-        if len(rest) < length + LENGTH_END:
-            return NONE
-        result.error_message = "A request carries one batch for a partition, not several."
-        return ErrorCode.INVALID_RECORD
 
     def _check_place(self, name: str, partition: Partition | None, code: int) -> int:
         """Acks, leadership and in-sync replicas, in this order; `code` where there is no
@@ -403,14 +354,11 @@ class ProduceCall:
             else:
                 records = records[: 12 + int.from_bytes(records[8:12], "big")]
             appended = log.stage(records, partition.leader_epoch, now_ms)
-        except OutOfOrderSequence as error:
-            if node.replicas.in_doubt(partition):
+        except REFUSALS as error:
+            if isinstance(error, OutOfOrderSequence) and node.replicas.in_doubt(partition):
                 self._say(partition.topic, result, ErrorCode.NOT_LEADER_OR_FOLLOWER)
             else:
                 self._refuse(result, error, log.log_start_offset)
-            return
-        except REFUSALS as error:
-            self._refuse(result, error, log.log_start_offset)
             return
         self._staged.append((partition, appended, result))
         if not partition.dirty:
@@ -503,52 +451,6 @@ def _verification(
     from broker.transactions.verification import ProduceVerification
 
     return ProduceVerification(node, transactional_id, version)
-
-
-def _whole_refusal(topics: list[RequestTopic], transactional_id: str | None) -> int:
-    """Why no partition at all is served. Apache Kafka looks at the first batch of each in turn, for
-    one that is transactional, and gives up at bytes that cannot begin a batch.
-    """
-    for _, _, _, partitions in topics:
-        for _, records in partitions:
-            if records is None or len(records) < LENGTH_END:
-                continue
-            length = int.from_bytes(records[8:LENGTH_END], "big", signed=True)
-            if length < MIN_BATCH:
-                return ErrorCode.CORRUPT_MESSAGE
-            if len(records) <= MAGIC_AT:
-                continue
-            if records[MAGIC_AT] > 2:
-                return ErrorCode.CORRUPT_MESSAGE
-            if length > MAX_INT32 - LENGTH_END:
-                return ErrorCode.UNKNOWN_SERVER_ERROR
-            whole = len(records) >= length + LENGTH_END and length + LENGTH_END > ATTRIBUTES_AT
-            if whole and records[MAGIC_AT] == 2 and records[ATTRIBUTES_AT] & TRANSACTIONAL:
-                none = transactional_id is None
-                return ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED if none else NONE
-    return NONE
-
-
-def _once(
-    topics: list[RequestTopic],
-) -> tuple[list[RequestTopic], dict[tuple[bytes, int], list[Batch]]]:
-    """Every topic that has partitions, and every partition, once, with its last records; and all
-    records of the partitions named several times, by encoded topic and index.
-    """
-    more: dict[tuple[bytes, int], list[Batch]] = {}
-    if len(topics) == 1 and len(topics[0][3]) == 1:
-        return topics, more
-    merged: dict[bytes, tuple[str, bytes, dict[int, Batch]]] = {}
-    for raw, name, topic_id, partitions in topics:
-        if not partitions:
-            continue
-        found = merged.setdefault(raw, (name, topic_id, {}))[2]
-        for index, records in partitions:
-            if index in found:
-                more.setdefault((raw, index), [found[index]]).append(records)
-            found[index] = records
-    once = [(raw, name, id_, list(found.items())) for raw, (name, id_, found) in merged.items()]
-    return once, more
 
 
 Call = OneBatch | ProduceCall

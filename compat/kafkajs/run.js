@@ -73,9 +73,13 @@ function check(got, expected) {
   }
 }
 
-// Brokers hear of changes one after the other. Ends with the deadline of the feature.
+// Brokers hear of changes one after the other.
 async function until(holds) {
-  while (!(await holds())) await new Promise(resolve => setTimeout(resolve, 20))
+  const end = Date.now() + DEADLINE
+  while (!(await holds())) {
+    if (Date.now() > end) throw new Error(`not within ${DEADLINE} ms: ${holds}`)
+    await new Promise(resolve => setTimeout(resolve, 20))
+  }
 }
 
 function plain(_, value) {

@@ -2,7 +2,6 @@
 
 import gzip
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -27,14 +26,6 @@ from tests.kit.nodes import MetadataNode
 CAPTURED = json.loads(
     gzip.decompress((Path(__file__).parent / "captured/znodes-3.9.2.json.gz").read_bytes())
 )
-
-
-@pytest.fixture
-async def node() -> AsyncIterator[MetadataNode]:
-    made = MetadataNode(LocalStore())
-    await made.start()
-    yield made
-    await made.stop()
 
 
 # --- one node -------------------------------------------------------------------------------------

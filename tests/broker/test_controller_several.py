@@ -1,7 +1,6 @@
 """Controllers of several brokers on LocalStore: election, brokers that come and go, trouble."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -28,15 +27,6 @@ from tests.broker.controller_kit import (
     until,
 )
 from tests.kit.nodes import MetadataNode
-
-
-@pytest.fixture
-async def node() -> AsyncIterator[MetadataNode]:
-    made = MetadataNode(LocalStore())
-    await made.start()
-    yield made
-    await made.stop()
-
 
 # --- several brokers ------------------------------------------------------------------------------
 

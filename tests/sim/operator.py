@@ -81,9 +81,8 @@ class Operator(Client):
         topic = CreatableTopic(PASSING, 2, len(self.world.nodes))
         await self._ask(CreateTopicsRequest([topic], TIMEOUT_MS), MADE)
 
-    async def _delete(self) -> Any:
-        request = DeleteTopicsRequest([], [PASSING], TIMEOUT_MS)
-        return await self._ask(request, DELETED)
+    async def _delete(self) -> None:
+        await self._ask(DeleteTopicsRequest([], [PASSING], TIMEOUT_MS), DELETED)
 
     async def _ask(self, request: Any, version: int) -> Any:
         """The controller's answer; None if there is none now."""
@@ -110,14 +109,14 @@ class Operator(Client):
         if PASSING in topics:
             await self._delete()
             return False
+        if moving.topics:
+            return False
         away: dict[Key, list[int] | None] = {
             (name, row.partition_index): everywhere
             for name, rows in topics.items()
             for row in rows
             if sorted(row.replica_nodes) != everywhere
         }
-        if moving.topics:
-            return False
         if away:
             await self._reassign(away)
         return not away

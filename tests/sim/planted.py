@@ -4,6 +4,7 @@ Each is one small change of one function, such as a slip of a programmer would b
 it is one whose run finds it, as long as the broker's traffic stays the same.
 """
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
@@ -146,10 +147,21 @@ BUGS: dict[str, Planted] = {
 }
 
 
+def _check_fit(old: Any, new: Any) -> None:
+    """Raises TypeError where the new function does not take what the old one is given: a run that
+    fails for that has found nothing."""
+    parameters = inspect.signature(old).parameters.values()
+    inspect.signature(new).bind(
+        *(p for p in parameters if p.kind is not p.KEYWORD_ONLY),
+        **{p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY},
+    )
+
+
 @contextmanager
 def planted(name: str) -> Iterator[None]:
     """The broker with that bug."""
     with ExitStack() as stack:
         for target, attribute, value in BUGS[name].patches():
+            _check_fit(getattr(target, attribute), value)
             stack.enter_context(mock.patch.object(target, attribute, value))
         yield

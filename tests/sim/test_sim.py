@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.sim.planted import BUGS, planted
+
 ROOT = Path(__file__).parents[2]
 SEEDS = 50
 QUICKLY_FOUND = (
@@ -49,6 +51,12 @@ def test_a_seed_gives_the_same_run_again() -> None:
     after = digests(simulate("--seed", "15", "--seeds", "3"))
     assert alone == after[-1:]
     assert len(set(after)) == 3
+
+
+@pytest.mark.parametrize("name", BUGS)
+def test_a_planted_bug_fits_the_broker(name: str) -> None:
+    with planted(name):
+        pass
 
 
 @pytest.mark.timeout(600)

@@ -12,6 +12,8 @@ from storage.filesystem import FileSystem
 from storage.log import Log
 
 NOW = 1_700_000_000_000
+DAY = 86_400_000
+"""In ms."""
 DIRECTORY = "/data/orders-0"
 FAR = 1 << 62
 LIMIT = 1 << 26

@@ -26,6 +26,7 @@ from storage.errors import (
 from storage.filesystem import MemoryFileSystem, RealFileSystem
 from tests.kit.faulty_files import FaultyFileSystem
 from tests.storage.log_kit import (
+    DAY,
     DIRECTORY,
     LIMIT,
     NOW,
@@ -44,14 +45,6 @@ from tests.storage.log_kit import (
     read_records,
     segment_bases,
 )
-
-DAY = 86_400_000
-
-
-@pytest.fixture
-def fs() -> MemoryFileSystem:
-    return MemoryFileSystem()
-
 
 # --- append
 

@@ -19,6 +19,7 @@ from storage.filesystem import File, MemoryFile, MemoryFileSystem, RealFileSyste
 from storage.log import Log
 from tests.kit.faulty_files import FaultyFileSystem
 from tests.storage.log_kit import (
+    DAY,
     NOW,
     append,
     bases,
@@ -33,14 +34,6 @@ from tests.storage.log_kit import (
     read_records,
     segment_bases,
 )
-
-DAY = 86_400_000
-
-
-@pytest.fixture
-def fs() -> MemoryFileSystem:
-    return MemoryFileSystem()
-
 
 # --- reading
 

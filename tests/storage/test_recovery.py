@@ -53,11 +53,6 @@ def fill(log: Log, rounds: int = 8) -> None:
 
 
 @pytest.fixture
-def fs() -> MemoryFileSystem:
-    return MemoryFileSystem()
-
-
-@pytest.fixture
 def filled(fs: MemoryFileSystem) -> Log:
     """A log with at least four segments, not closed."""
     log = open_log(fs, settings=SMALL)
